@@ -1,0 +1,48 @@
+"""policykd: distil a trained reinforcement-learning policy into the smallest policy that still does the job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from policykd.api import Run, distill, evaluate, inspect, load_teacher, play, resume, train_teacher
+    from policykd.spine.config.schema import Config, TrainConfig
+    from policykd.spine.errors import ConfigError, InputError, Interrupted, NumericsError, PolicykdError
+    from policykd.students.load import load_student
+
+_HOMES = {
+    "policykd.api": ("Run", "distill", "evaluate", "inspect", "load_teacher", "play", "resume", "train_teacher"),
+    "policykd.spine.config.schema": ("Config", "TrainConfig"),
+    "policykd.spine.errors": ("ConfigError", "InputError", "Interrupted", "NumericsError", "PolicykdError"),
+    "policykd.students.load": ("load_student",),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+__all__ = [
+    "Config",
+    "ConfigError",
+    "InputError",
+    "Interrupted",
+    "NumericsError",
+    "PolicykdError",
+    "Run",
+    "TrainConfig",
+    "distill",
+    "evaluate",
+    "inspect",
+    "load_student",
+    "load_teacher",
+    "play",
+    "resume",
+    "train_teacher",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a public name on first use, so that `import policykd` needs neither torch nor gymnasium."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'policykd' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOME[name]), name)

@@ -1,0 +1,233 @@
+"""The commands. Each reads its options, calls `policykd.api` and prints what comes back; none holds logic.
+
+torch, gymnasium, stable_baselines3 and pydantic are imported inside the functions: `policykd --help` needs none.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from policykd.spine.errors import InputError
+
+if TYPE_CHECKING:
+    from policykd.spine.config.schema import Config
+
+GATE_FAILED = 3
+
+app = typer.Typer(
+    name="policykd",
+    help="Distil a trained reinforcement-learning policy into the smallest policy that still does the job.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    rich_markup_mode=None,  # rich would triple the time of --help
+    pretty_exceptions_enable=False,
+)
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY.SUB=VALUE", help="Settings that override the file's, such as student.width=16."),
+]
+ConfigName = Annotated[
+    str | None, typer.Option("--config", metavar="FILE", help="A YAML file, or a shipped name such as lunarlander.")
+]
+TeacherName = Annotated[
+    str | None,
+    typer.Option("--teacher", metavar="T", help="An SB3 zip, an RL-Zoo folder, a run folder, or builtin:NAME."),
+]
+EnvId = Annotated[
+    str | None, typer.Option("--env", metavar="ID", help="A registered environment id; by default the teacher's.")
+]
+AllowImport = Annotated[bool, typer.Option("--allow-import", help="Let `package:Id` of --env import that package.")]
+Stochastic = Annotated[
+    bool, typer.Option("--stochastic", help="Judge sampled actions instead of the most likely ones.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
+Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="The root of every random number.")]
+Device = Annotated[str | None, typer.Option("--device", metavar="D", help="auto, cpu, cuda or cuda:N.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from policykd import __version__
+
+        typer.echo(f"policykd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version, and end.")
+    ] = False,
+) -> None:
+    """Distil a trained reinforcement-learning policy into the smallest policy that still does the job."""
+
+
+@app.command()
+def distill(
+    overrides: Overrides = None,
+    config: ConfigName = None,
+    teacher: TeacherName = None,
+    env: EnvId = None,
+    allow_import: AllowImport = False,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="The run's folder; by default runs/NAME-N.")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="DIR", help="Continue the run in this folder.")] = None,
+    device: Device = None,
+    seed: Seed = None,
+    keep: Annotated[
+        float | None, typer.Option(metavar="F", help="Retention to hold, such as 0.95; not held: exit code 3.")
+    ] = None,
+    margin: Annotated[float | None, typer.Option(metavar="F", help="Slack of --keep; 0.02 by default.")] = None,
+    stochastic: Stochastic = False,
+    print_config: Annotated[bool, typer.Option("--print-config", help="Print the configuration, and end.")] = False,
+) -> int:
+    """Train a small student on a teacher, and prove it.
+
+    Without arguments it distils the built-in CartPole teacher. A setting is overridden with KEY.SUB=VALUE; later
+    wins: the file, then overrides, then options.
+    """
+    named = {
+        "teacher": teacher,
+        "env": env,
+        "allow_import": allow_import or None,
+        "device": device,
+        "seed": seed,
+        "keep": keep,
+        "margin": margin,
+        "deterministic": False if stochastic else None,
+    }
+    if resume is not None:
+        _alone(resume, [config, out, print_config or None, *(overrides or []), *named.values()])
+        return _distill(None, None, resume)
+    from policykd.spine.config.load import load_config, resolved_yaml
+
+    settings = load_config(config, overrides or [], named)
+    if print_config:
+        sys.stdout.write(resolved_yaml(settings))
+        return 0
+    return _distill(settings, out, None)
+
+
+def _alone(resume: Path, others: list[Any]) -> None:
+    if any(other is not None for other in others):
+        raise InputError(
+            f"--resume {resume} continues a run with its own configuration: leave the other options and settings out"
+        )
+
+
+def _distill(settings: Config | None, out: Path | None, resume: Path | None) -> int:
+    from policykd import api
+    from policykd.cli.output import print_returns
+    from policykd.report.console import console_tracker
+    from policykd.spine.stop import StopFlag
+
+    with StopFlag() as stop, console_tracker() as tracker:
+        if resume is not None:
+            run = api.resume(resume, tracker=tracker, stop=stop)
+        else:
+            run = api.distill(settings, out=out, tracker=tracker, stop=stop)
+    print_returns(run.result)
+    sys.stdout.write(f"\n  The run is in {run.folder}; watch the student: policykd play {run.folder}\n")
+    return GATE_FAILED if run.passed is False else 0
+
+
+@app.command()
+def evaluate(
+    source: Annotated[str, typer.Argument(metavar="STUDENT_OR_TEACHER", help="A run folder, a student, or a teacher.")],
+    teacher: TeacherName = None,
+    env: EnvId = None,
+    allow_import: AllowImport = False,
+    episodes: Annotated[int, typer.Option(metavar="N", min=2, help="Episodes, each with its own seed.")] = 100,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the first episode.")] = 10_000,
+    stochastic: Stochastic = False,
+    as_json: AsJson = False,
+) -> int:
+    """Measure a policy's return.
+
+    With --teacher, also what it retains of the teacher's return on the same seeds.
+    """
+    from policykd import api
+    from policykd.cli.output import print_returns
+    from policykd.learn.judge import Judging
+    from policykd.report.console import console_tracker
+    from policykd.spine.config.schema import EnvConfig
+    from policykd.spine.stop import StopFlag
+
+    with StopFlag() as stop, console_tracker() as tracker:
+        result = api.evaluate(
+            source,
+            teacher=teacher,
+            env=EnvConfig(id=env, allow_import=allow_import),
+            how=Judging(episodes, seed, not stochastic),
+            tracker=tracker,
+            stop=stop,
+        )
+    print_returns(result, as_json=as_json)
+    return 0
+
+
+@app.command()
+def inspect(
+    source: Annotated[str, typer.Argument(metavar="FILE_OR_FOLDER", help="A teacher, a student, or a run folder.")],
+    as_json: AsJson = False,
+) -> int:
+    """Show what a file holds; nothing is run."""
+    from policykd import api
+    from policykd.cli.output import print_document
+
+    print_document(api.inspect(source), as_json=as_json)
+    return 0
+
+
+@app.command()
+def play(
+    student: Annotated[str, typer.Argument(metavar="STUDENT", help="A student or a run folder.")],
+    teacher: TeacherName = None,
+    env: EnvId = None,
+    allow_import: AllowImport = False,
+    video: Annotated[Path | None, typer.Option(metavar="FILE", help="Film it instead of opening a window.")] = None,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the episode.")] = 0,
+) -> int:
+    """Watch or film the student.
+
+    A video shows it side by side with its teacher, on the same seed.
+    """
+    from policykd import api
+    from policykd.cli.output import print_document
+    from policykd.spine.config.schema import EnvConfig
+
+    where = EnvConfig(id=env, allow_import=allow_import)
+    shown = api.play(student, teacher=teacher, env=where, video=video, seed=seed)
+    print_document(shown)
+    return 0
+
+
+@app.command()
+def train(
+    config: Annotated[
+        str, typer.Option("--config", metavar="FILE", help="A YAML file, or a shipped name such as teachers/cartpole.")
+    ],
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="By default runs/teachers/NAME-N.")] = None,
+    seed: Seed = None,
+    device: Device = None,
+) -> int:
+    """Train a teacher with stable-baselines3.
+
+    sb3-contrib's trpo, qrdqn, tqc and ars are there as well.
+    """
+    from policykd.spine.config.load import load_train_config
+
+    settings = load_train_config(config, overrides or [], {"seed": seed, "device": device})
+    from policykd import api
+    from policykd.cli.output import print_document
+    from policykd.report.console import console_tracker
+    from policykd.spine.stop import StopFlag
+
+    with StopFlag() as stop, console_tracker() as tracker:
+        record = api.train_teacher(settings, out=out, tracker=tracker, stop=stop)
+    print_document(record)
+    return 0

@@ -1,0 +1,1 @@
+"""Episodes, retention and its interval."""

@@ -1,0 +1,48 @@
+"""Agreement: how often two policies choose the same mode action on the same states."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from policykd.spine.actions import ActionMap
+from policykd.spine.types import Array, Policy
+
+TOLERANCE = 0.05  # of the action range, per dimension, for continuous actions
+_CHUNK = 16_384
+
+
+def agreement(policy: Policy, teacher_params: Tensor, student_params: Tensor) -> float:
+    """Share of states with the same mode action, both as environment actions.
+
+    teacher_params, student_params: [B, P]. Discrete, binary: all equal. Box: within 5 % of the action range in every
+    dimension (of 2 where the range is infinite).
+    """
+    mode, action_map = policy.distribution.mode, policy.action_map
+    ours = action_map(mode(student_params).cpu().numpy())
+    theirs = action_map(mode(teacher_params).cpu().numpy())
+    return float(same_action(action_map, ours, theirs).mean())
+
+
+def same_action(action_map: ActionMap, a: Array, b: Array) -> Array:
+    """[B] booleans: whether the environment actions a and b [B, ...] count as the same."""
+    if action_map.kind in ("clip", "unscale"):
+        width = np.asarray(action_map.high) - np.asarray(action_map.low)
+        room = TOLERANCE * np.where(np.isfinite(width), width, 2.0)
+        gap = np.abs(np.asarray(a, np.float64) - b).reshape(len(a), -1)
+        return np.asarray((gap <= room).all(1))
+    return np.asarray((a == b).reshape(len(a), -1).all(1))
+
+
+def agreement_on(teacher: Policy, student: Policy, observations: Array) -> float:
+    """Agreement on raw observations [B, *O] that the student visited."""
+    same = []
+    for begin in range(0, len(observations), _CHUNK):
+        chunk = torch.from_numpy(np.ascontiguousarray(observations[begin : begin + _CHUNK]))
+        pair = [
+            p.action_map(p.distribution.mode(p.distribution_params(chunk.to(p.device))).cpu().numpy())
+            for p in (teacher, student)
+        ]
+        same.append(same_action(teacher.action_map, *pair))
+    return float(np.concatenate(same).mean())

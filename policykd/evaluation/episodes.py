@@ -1,0 +1,157 @@
+"""Whole episodes on given seeds: a fixed set, every one run to its end, so that short ones are not favoured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from policykd.loss.acting import act
+from policykd.rollout.envs import EnvSpec
+from policykd.rollout.vecenv import Bools, Floats, SyncEnvs, VectorEnvs, make_batch
+from policykd.spine.seeding import SeedKey
+from policykd.spine.types import Array, Policy, Progress
+
+if TYPE_CHECKING:
+    import gymnasium as gym
+
+_SYNC_SLOTS = 32
+_NATIVE_SLOTS = 1024
+Actor = Callable[[Array], Array]  # raw observations [B, *O] -> environment actions [B, ...]
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Per seed, in the order of the seeds: returns [E], lengths [E], success [E] (NaN where `info` does not say), and
+    `visited`, raw observations [K, *O] that the policy acted on (the first ones, bounded)."""
+
+    returns: Floats
+    lengths: NDArray[np.int64]
+    success: Floats
+    visited: Array
+
+    @property
+    def success_rate(self) -> float | None:
+        """Mean of `success`, or None when any episode does not say."""
+        return None if np.isnan(self.success).any() else float(self.success.mean())
+
+
+class _Visited:
+    """Keeps the first states that were acted on."""
+
+    def __init__(self, bound: int) -> None:
+        self._room, self._parts = bound, list[Array]()
+
+    def add(self, observation: Array) -> None:
+        if self._room > 0:
+            part = observation[: self._room].copy()
+            self._room -= len(part)
+            self._parts.append(part)
+
+    def all(self, like: Array) -> Array:
+        return np.concatenate(self._parts) if self._parts else like[:0]
+
+
+def policy_actor(policy: Policy, deterministic: bool, seed: int) -> Actor:
+    """How a teacher or student acts on a batch."""
+    generator = SeedKey(seed, "act").torch(policy.device)
+
+    def actor(observation: Array) -> Array:
+        params = policy.distribution_params(torch.from_numpy(observation).to(policy.device))
+        return act(policy, params, deterministic=deterministic, generator=generator)
+
+    return actor
+
+
+def random_actor(space: gym.Space[object], seed: int) -> Actor:
+    """The uniformly random policy, as `space.sample` draws it."""
+    from copy import deepcopy
+
+    own = deepcopy(space)
+    own.seed(seed)
+    return lambda observation: np.stack([np.asarray(own.sample()) for _ in range(len(observation))])
+
+
+def run_episodes(
+    spec: EnvSpec, actor: Actor, seeds: Sequence[int], progress: Progress, *, keep_visited: int = 0
+) -> Episodes:
+    """One episode per seed. On a native vector class, seeds name (chunk, slot): equal seeds still give equal episodes.
+
+    Raises NumericsError for a NaN and Interrupted when asked to stop.
+    """
+    if spec.backend == "native":
+        return _run_native(spec, actor, seeds, progress, keep_visited)
+    return _run_sync(spec, actor, seeds, progress, keep_visited)
+
+
+def _run_sync(spec: EnvSpec, actor: Actor, seeds: Sequence[int], progress: Progress, keep_visited: int) -> Episodes:
+    slots = min(len(seeds), _SYNC_SLOTS)
+    episode = np.arange(slots)  # which seed each slot runs; a slot that ends takes the next one
+    waiting = iter(range(slots, len(seeds)))
+
+    def next_seed(slot: int) -> int | None:
+        episode[slot] = next(waiting, -1)
+        return None if episode[slot] < 0 else seeds[episode[slot]]
+
+    env = make_batch(spec, slots, next_seed)
+    assert isinstance(env, SyncEnvs)
+    returns, lengths, success = _tables(len(seeds))
+    visited = _Visited(keep_visited)
+    try:
+        observation, acting = env.reset(seeds[:slots]), np.ones(slots, np.bool_)
+        actions: Array | None = None
+        while acting.any():
+            progress.check()
+            live = np.flatnonzero(acting)
+            visited.add(observation[live])
+            chosen = actor(observation[live])
+            if actions is None:
+                actions = np.zeros((slots, *chosen.shape[1:]), chosen.dtype)
+            actions[live] = chosen
+            running = episode[live]
+            step = env.step(actions)
+            returns[running] += step.reward[live]
+            lengths[running] += 1
+            success[running] = np.where(step.done[live], step.success[live], success[running])
+            observation, acting = step.observation, step.acting
+            progress.advance(int(step.done.sum()))
+    finally:
+        env.close()
+    return Episodes(returns, lengths, success, visited.all(observation))
+
+
+def _run_native(spec: EnvSpec, actor: Actor, seeds: Sequence[int], progress: Progress, keep_visited: int) -> Episodes:
+    returns, lengths, success = _tables(len(seeds))
+    visited = _Visited(keep_visited)
+    observation: Array = np.zeros(0)
+    for begin in range(0, len(seeds), _NATIVE_SLOTS):
+        chunk = seeds[begin : begin + _NATIVE_SLOTS]
+        rows = slice(begin, begin + len(chunk))
+        env = make_batch(spec, len(chunk), lambda _: None)
+        assert isinstance(env, VectorEnvs)
+        try:
+            observation, running = env.reset(chunk), np.ones(len(chunk), np.bool_)
+            while running.any():
+                progress.check()
+                visited.add(observation[running])
+                step = env.step(actor(observation))
+                _add(returns[rows], step.reward, running)
+                lengths[rows] += running
+                success[rows] = np.where(running & step.done, step.success, success[rows])
+                progress.advance(int((running & step.done).sum()))
+                running, observation = running & ~step.done, step.observation
+        finally:
+            env.close()
+    return Episodes(returns, lengths, success, visited.all(observation))
+
+
+def _tables(n: int) -> tuple[Floats, NDArray[np.int64], Floats]:
+    return np.zeros(n), np.zeros(n, np.int64), np.full(n, np.nan)
+
+
+def _add(total: Floats, reward: Floats, running: Bools) -> None:
+    total += np.where(running, reward, 0.0)

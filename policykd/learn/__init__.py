@@ -1,0 +1,1 @@
+"""Fitting students to teachers."""

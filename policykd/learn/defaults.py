@@ -1,0 +1,109 @@
+"""What `auto` becomes. Inputs: spaces, the teacher's network and measured episodes; never an environment's name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from policykd.rollout.envs import EnvSpec, registered
+from policykd.spine.config.schema import Config
+from policykd.spine.errors import InputError
+from policykd.spine.types import Array, TeacherInfo, TeacherPolicy
+
+_STEPS_PER_ROUND = 4096
+_LEAST_ENVS = 4
+_TOP_GAP = 2.0  # median gap of the two best logits of a Q-value teacher: the best action has probability 0.88 or more
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the teacher's selection episodes showed: mean length, and some of the states it visited [K, *O]."""
+
+    episode_length: float
+    visited: Array
+
+
+def resolve(config: Config, info: TeacherInfo, teacher: TeacherPolicy, spec: EnvSpec, measured: Measured) -> Config:
+    """The configuration without any `auto`. Raises InputError when the values do not fit together."""
+    n_inputs = int(np.prod(teacher.observation_space.shape or (1,)))
+    student = config.student
+    width = student.width
+    if width == "auto":
+        width = default_width(n_inputs, teacher.distribution.n_means, info)
+    members = _count(width) * _count(student.depth) * student.seeds
+    update = {
+        "env": config.env.model_copy(update={"id": spec.id, "kwargs": dict(spec.kwargs), "backend": spec.backend}),
+        "student": student.model_copy(update={"width": width}),
+        "rollout": config.rollout.model_copy(update=_rollout(config, spec, measured, members)),
+        "loss": config.loss.model_copy(update={"q_temperature": _q_temperature(config, teacher, measured)}),
+        "device": resolve_device(config.device),
+    }
+    return config.model_copy(update=update)
+
+
+def default_width(n_inputs: int, n_outputs: int, info: TeacherInfo) -> int:
+    """Units of each of two hidden layers: twice inputs plus outputs, at most half the teacher's widest layer,
+    rounded up to a multiple of 4, at least 8."""
+    widest = max((outputs for _, outputs in info.layers[:-1]), default=64)
+    width = min(2 * (n_inputs + n_outputs), widest / 2)
+    return max(8, 4 * int(np.ceil(width / 4)))
+
+
+def resolve_device(name: str) -> str:
+    """`auto` is CUDA when present; InputError for a device that is not there."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"device {name!r} is not known: expected auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and not (torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()):
+        raise InputError(f"device {name}: there are {torch.cuda.device_count()} CUDA devices here; use auto or cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"device {name!r} is not supported: expected auto, cpu, cuda or cuda:N")
+    return name
+
+
+def _rollout(config: Config, spec: EnvSpec, measured: Measured, members: int) -> dict[str, int]:
+    """Steps first, since every round starts at a reset and must see an episode end; the environments follow."""
+    r = config.rollout
+    per_round = r.timesteps // r.rounds if isinstance(r.timesteps, int) else _STEPS_PER_ROUND
+    limit = None if spec.factory else registered(spec).max_episode_steps
+    if isinstance(r.n_steps, int):
+        n_steps = r.n_steps
+    elif isinstance(r.n_envs, int) and isinstance(r.timesteps, int):
+        n_steps = max(per_round // r.n_envs, 1)
+    else:
+        n_steps = int(np.ceil(1.5 * measured.episode_length))
+        n_steps = min(n_steps, limit or n_steps)
+        n_steps = min(n_steps, max(per_round // members, 1)) if isinstance(r.timesteps, int) else n_steps
+    if isinstance(r.n_envs, int):
+        n_envs = r.n_envs
+    else:
+        least = 1 if isinstance(r.timesteps, int) else _LEAST_ENVS
+        n_envs = max(per_round // n_steps, least)
+        n_envs = members * max(n_envs // members, 1)
+    if n_envs % members:
+        raise InputError(
+            f"rollout.n_envs {n_envs} does not divide among {members} members: use a multiple of {members}, or auto"
+        )
+    return {"n_envs": n_envs, "n_steps": n_steps, "timesteps": r.rounds * n_envs * n_steps}
+
+
+def _q_temperature(config: Config, teacher: TeacherPolicy, measured: Measured) -> float:
+    """Q / t with t such that the two best actions' logits differ by 2 at the median state the teacher visits."""
+    if config.loss.q_temperature != "auto":
+        return config.loss.q_temperature
+    if not teacher.value_teacher:
+        return 1.0
+    q = teacher.distribution_params(torch.from_numpy(measured.visited).to(teacher.device))
+    best = q.topk(2, -1).values
+    gap = float((best[:, 0] - best[:, 1]).median())
+    spread = float((q.max(-1).values - q.min(-1).values).mean())
+    return max(gap / _TOP_GAP, 1e-3 * spread, 1e-8)
+
+
+def _count(value: int | list[int] | str) -> int:
+    return len(value) if isinstance(value, list) else 1

@@ -1,0 +1,155 @@
+"""Judging and describing what is already there: a student file, a run folder, or a teacher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from policykd.evaluation.agreement import agreement_on
+from policykd.evaluation.episodes import Actor, Episodes, policy_actor, random_actor, run_episodes
+from policykd.evaluation.stats import refuse_random_teacher, retention, return_summary, worst_decile
+from policykd.learn.session import Work
+from policykd.rollout.envs import EnvSpec, env_spec
+from policykd.spine.artifact import read_header
+from policykd.spine.config.schema import EnvConfig
+from policykd.spine.errors import InputError
+from policykd.spine.spaces import describe_space, encode_space
+from policykd.students.load import load_student
+from policykd.students.mlp import MlpStudent
+from policykd.teachers.base import Teacher
+from policykd.teachers.load import load_teacher
+
+_VISITED_FOR_AGREEMENT = 20_000
+
+
+def student_file(source: str) -> Path | None:
+    """The student file that `source` names, itself or as a run folder; None when it is not a student."""
+    path = Path(source)
+    inside = path / "student.safetensors"
+    if inside.is_file():
+        return inside
+    if path.is_dir() and (path / "config.yaml").is_file() and (path / "checkpoints").is_dir():
+        raise InputError(f"{source}: this run has no student yet; continue it with policykd distill --resume {source}")
+    return path if path.suffix == ".safetensors" else None
+
+
+def open_policy(source: str) -> MlpStudent | Teacher:
+    """A student or a teacher; InputError when `source` is neither."""
+    file = student_file(source)
+    return load_student(file) if file is not None else load_teacher(source)
+
+
+def policy_env(policy: MlpStudent | Teacher, env: EnvConfig) -> EnvSpec:
+    """The environment that the caller names, or else the one in the policy's own record (never imported)."""
+    if isinstance(policy, Teacher):
+        return env_spec(env, policy.info.env_id, policy.info.env_kwargs)
+    recorded = policy.provenance.get("config", {}).get("env", {})
+    if env.id is not None or not recorded:
+        return env_spec(env)
+    own = EnvConfig(
+        id=recorded.get("id"),
+        kwargs=recorded.get("kwargs", {}),
+        wrappers=recorded.get("wrappers", []),
+        allow_import=env.allow_import,
+    )
+    return env_spec(own)
+
+
+@dataclass(frozen=True)
+class Judging:
+    """How to judge: episode i has seed `first_seed` + i; actions are modes, or samples."""
+
+    episodes: int = 100
+    first_seed: int = 10_000
+    deterministic: bool = True
+
+    @property
+    def seeds(self) -> range:
+        """One seed per episode; InputError for impossible ones."""
+        if self.episodes < 2:
+            raise InputError(f"episodes {self.episodes}: an interval needs at least 2")
+        if not 0 <= self.first_seed < 2**31 - self.episodes:
+            raise InputError(f"seed {self.first_seed}: expected 0 or more, and below 2^31 less the episodes")
+        return range(self.first_seed, self.first_seed + self.episodes)
+
+
+def judge(source: str, teacher: str | None, env: EnvConfig, how: Judging, work: Work) -> dict[str, Any]:
+    """Returns on the seeds of `how`; with a teacher also its returns, retention and agreement.
+
+    Raises InputError for sources and environments that do not fit; NumericsError; Interrupted.
+    """
+    seeds = how.seeds
+    policy = open_policy(source)
+    master = load_teacher(teacher) if teacher is not None else None
+    spec = policy_env(policy, env)
+    for line in master.info.notes if master else policy.info.notes if isinstance(policy, Teacher) else ():
+        work.tracker.note(line)
+
+    def measure(actor: Actor) -> Episodes:
+        return run_episodes(spec, actor, seeds, work, keep_visited=_VISITED_FOR_AGREEMENT)
+
+    with work.stage("report", total=len(seeds) * (1 if master is None else 3)):
+        own = measure(policy_actor(policy, how.deterministic, 0))
+        result: dict[str, Any] = {
+            "source": source,
+            "env": spec.id,
+            "episodes": how.episodes,
+            "seeds": [seeds[0], seeds[-1]],
+        }
+        result |= {"deterministic": how.deterministic, **_summary(own)}
+        if master is not None:
+            theirs, random = (
+                measure(policy_actor(master, how.deterministic, 0)),
+                measure(random_actor(policy.action_space, 0)),
+            )
+            refuse_random_teacher(theirs.returns, random.returns)
+            held = retention(theirs.returns, own.returns, random.returns, 0)
+            result |= {
+                "teacher": {"source": teacher, **_summary(theirs)},
+                "random": _summary(random),
+                "retention": {"value": held.value, "ci95": [held.low, held.high]},
+                "agreement": agreement_on(master, policy, own.visited),
+            }
+    return result
+
+
+def _summary(episodes: Episodes) -> dict[str, Any]:
+    return {
+        "return": return_summary(episodes.returns),
+        "length": float(episodes.lengths.mean()),
+        "worst_decile": worst_decile(episodes.returns),
+        "success": episodes.success_rate,
+    }
+
+
+def describe(source: str) -> dict[str, Any]:
+    """A student's whole header, or a teacher's algorithm, spaces, network, parameters, normaliser and versions."""
+    file = student_file(source)
+    if file is not None:
+        return {"kind": "student", "file": file.name, "bytes": file.stat().st_size, **read_header(file)}
+    teacher = load_teacher(source)
+    info = teacher.info
+    return {
+        "kind": "teacher",
+        "source": info.source,
+        "sha256": info.sha256,
+        "algo": info.algo,
+        "env": info.env_id,
+        "trained_on": info.trained_on,
+        "env_kwargs": info.env_kwargs,
+        "observation_space": {
+            "short": describe_space(teacher.observation_space),
+            **encode_space(teacher.observation_space),
+        },
+        "action_space": {"short": describe_space(teacher.action_space), **encode_space(teacher.action_space)},
+        "distribution": teacher.distribution.to_json(),
+        "action_map": teacher.action_map.kind,
+        "network": {"layers": [list(pair) for pair in info.layers], "activation": info.activation, "gsde": info.gsde},
+        "params": info.footprint.params,
+        "constants": info.footprint.constants,
+        "macs": info.footprint.macs,
+        "normaliser": None if teacher.normalizer is None else teacher.normalizer.to_json(),
+        "versions": info.versions,
+        "notes": list(info.notes),
+    }

@@ -1,0 +1,1 @@
+"""One readable page for each way of learning."""

@@ -1,0 +1,100 @@
+"""On-policy distillation of a family: collect, label, aggregate, fit, choose.
+
+Round 0 is driven by the teacher, later rounds by each member in its own environments (DAgger, Ross et al. 2011, with
+beta = I(round = 0) by default); all members learn from all labelled states. Where it differs from the paper: the
+targets are distributions (forward KL, Rusu et al. 2015) and not actions, the learner is not refitted from scratch
+in every round but goes on, and the learning rate falls over the whole run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from policykd.learn.selection import Selection, select
+from policykd.learn.session import Session
+from policykd.learn.states import LearningState, restore, save, start
+from policykd.learn.trace import trace_round
+from policykd.rollout.collect import Rollout, Shard, collect, label
+from policykd.rollout.schedules import beta_schedule
+from policykd.spine.seeding import SeedKey
+from policykd.students.mlp import MlpStudent
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """The chosen student, the member's index, and how the members stood on the selection seeds."""
+
+    student: MlpStudent
+    member: int
+    selection: Selection
+    timesteps: int
+
+
+def distill(session: Session) -> Distilled:
+    """Runs every round that is still to do, then gives the best member of the best round."""
+    state = restore(session) or start(session)
+    rounds = session.config.rollout.rounds
+    for index in range(state.rounds_done, rounds):
+        one_round(session, state, index)
+    chosen = state.selection.best(state.family)
+    return Distilled(
+        state.student_of(session, chosen.round, chosen.member), chosen.member, state.selection, state.timesteps
+    )
+
+
+def one_round(session: Session, state: LearningState, index: int) -> None:
+    """One collect-and-fit cycle, ending in a checkpoint."""
+    config, work = session.config, session.work
+    rounds = config.rollout.rounds
+    visited = shard_data(session, state, index)
+    inputs, params, agreement = state.absorb(visited)
+    with work.stage("update", round=index, rounds=rounds, total=config.update.n_updates):
+        dropped = state.dataset.append(inputs, params)
+        metrics = state.learner.fit(state.dataset, index, SeedKey(config.seed, "update", index), work)
+    if dropped and state.dataset.dropped == dropped:
+        work.tracker.note(
+            f"data.max_states {config.data.max_states} is reached: the oldest states are dropped from here on"
+        )
+    select(session, state, index)
+    trace_round(session, state, index, visited, metrics, agreement)
+    save(session, state, index)
+
+
+def shard_data(session: Session, state: LearningState, index: int) -> dict[str, Tensor]:
+    """The round's labelled data: from the checkpoint when its collection had ended, else collected now."""
+    stored = session.folder.load_shard(index)
+    if stored is None:
+        stored = _collect(session, state, index)
+        session.folder.save_shard(index, stored)
+    return {name: torch.from_numpy(value) for name, value in stored.items()}
+
+
+def _collect(session: Session, state: LearningState, index: int) -> dict[str, NDArray[Any]]:
+    config, work = session.config, session.work
+    r = config.rollout
+    assert isinstance(r.n_envs, int) and isinstance(r.n_steps, int)
+    beta = beta_schedule(r.beta, r.rounds)(index)
+    shard = Shard(SeedKey(config.seed, "collect", index), r.n_envs, r.n_steps, beta, r)
+    with work.stage("collect", round=index, rounds=r.rounds, total=r.n_envs * r.n_steps):
+        rollout = collect(shard, session.spec, session.teacher, state.actors(r.n_envs), work)
+    with work.stage("label", round=index, rounds=r.rounds):
+        return _tables(rollout, label(rollout, session.teacher, work))
+
+
+def _tables(rollout: Rollout, params: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    """Rows of real decisions: observation [M, O] float32, params [M, P], actor [M]; and the finished episodes."""
+    keep = rollout.acting.reshape(-1)
+    flat = rollout.observation.reshape(len(keep), -1)[keep]
+    return {
+        "observation": flat.astype("float32"),
+        "params": params.reshape(len(keep), -1)[keep],
+        "actor": rollout.actor.reshape(-1)[keep],
+        "returns": rollout.returns,
+        "slot": rollout.slot,
+    }

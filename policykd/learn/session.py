@@ -1,0 +1,168 @@
+"""What every method of learning needs around it: the resolved run, its folder, its clock and its baseline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from policykd.evaluation.episodes import Episodes, policy_actor, random_actor, run_episodes
+from policykd.evaluation.stats import refuse_random_teacher
+from policykd.learn.defaults import Measured, resolve
+from policykd.rollout.envs import EnvSpec, make_env
+from policykd.spine.checkpoint import RunFolder
+from policykd.spine.config.load import resolved_yaml
+from policykd.spine.config.schema import Config
+from policykd.spine.errors import InputError
+from policykd.spine.files import write_atomic
+from policykd.spine.spaces import describe_space, same_shape
+from policykd.spine.stop import StopFlag
+from policykd.spine.tracker import Tracker
+from policykd.teachers.base import Teacher
+
+_VISITED_FOR_STATISTICS = 4096
+
+
+@dataclass
+class Work:
+    """Progress of the run: the tracker to tell, the flag to obey, and the seconds spent in each stage."""
+
+    tracker: Tracker
+    stop: StopFlag
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raises Interrupted when a stop was asked for."""
+        self.stop.check()
+
+    def advance(self, n: int = 1) -> None:
+        """n units of the current stage are done."""
+        self.tracker.advance(n)
+
+    @contextmanager
+    def stage(
+        self,
+        name: str,
+        *,
+        round: int | None = None,  # noqa: A002
+        rounds: int | None = None,
+        total: int | None = None,
+    ) -> Iterator[None]:
+        """Names the work inside, and adds its seconds."""
+        self.check()
+        self.tracker.stage(name, round=round, rounds=rounds, total=total)
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
+
+
+@dataclass(frozen=True)
+class Session:
+    """A run after preparation. `config` has no `auto` left; `baseline` holds returns on the selection seeds."""
+
+    config: Config
+    teacher: Teacher
+    spec: EnvSpec
+    folder: RunFolder
+    work: Work
+    baseline: dict[str, Any]
+
+    @property
+    def select_seeds(self) -> range:
+        """Seeds that choose."""
+        e = self.config.evaluate
+        return range(e.select_first_seed, e.select_first_seed + e.select_episodes)
+
+    @property
+    def report_seeds(self) -> range:
+        """Seeds that are reported and choose nothing."""
+        e = self.config.evaluate
+        return range(e.first_seed, e.first_seed + e.episodes)
+
+
+def prepare(config: Config, teacher: Teacher, spec: EnvSpec, folder: RunFolder, work: Work) -> Session:
+    """Checks that teacher and environment fit, judges the teacher, and settles every `auto`.
+
+    Raises InputError for spaces that do not match and for a teacher that is no better than random.
+    """
+    _check_spaces(teacher, spec)
+    facts = folder.load_facts("baseline")
+    if facts is not None:
+        session = _resumed(config, teacher, spec, folder, work, facts)
+    else:
+        session = _measured(config, teacher, spec, folder, work)
+    if teacher.value_teacher:
+        from dataclasses import replace
+
+        q_temperature = session.config.loss.q_temperature
+        assert isinstance(q_temperature, float)
+        session = replace(session, teacher=teacher.with_logit_scale(1.0 / q_temperature))
+    return session
+
+
+def _resumed(
+    config: Config, teacher: Teacher, spec: EnvSpec, folder: RunFolder, work: Work, facts: dict[str, Any]
+) -> Session:
+    if facts["teacher"] != teacher.fingerprint:
+        raise InputError(
+            f"{config.teacher}: its weights are not those that {folder.path} was started with; resume with that teacher"
+        )
+    work.seconds.update(facts["seconds"])
+    return Session(config, teacher, spec, folder, work, facts)
+
+
+def _measured(config: Config, teacher: Teacher, spec: EnvSpec, folder: RunFolder, work: Work) -> Session:
+    e = config.evaluate
+    seeds = range(e.select_first_seed, e.select_first_seed + e.select_episodes)
+    with work.stage("baseline", total=2 * len(seeds)):
+        by_teacher = _judge(teacher, spec, seeds, config, work)
+        actor = random_actor(teacher.action_space, config.seed)
+        by_random = run_episodes(spec, actor, seeds, work)
+        refuse_random_teacher(by_teacher.returns, by_random.returns)
+    measured = Measured(float(by_teacher.lengths.mean()), by_teacher.visited)
+    resolved = resolve(config, teacher.info, teacher, spec, measured)
+    facts = {
+        "teacher": teacher.fingerprint,
+        "teacher_returns": by_teacher.returns.tolist(),
+        "random_returns": by_random.returns.tolist(),
+        "seconds": dict(work.seconds),
+    }
+    write_atomic(folder.path / "config.yaml", resolved_yaml(resolved).encode())
+    folder.save_facts("baseline", facts)
+    return Session(resolved, teacher, spec, folder, work, facts)
+
+
+def _judge(teacher: Teacher, spec: EnvSpec, seeds: range, config: Config, work: Work) -> Episodes:
+    actor = policy_actor(teacher, config.evaluate.deterministic, config.seed)
+    return run_episodes(spec, actor, seeds, work, keep_visited=_VISITED_FOR_STATISTICS)
+
+
+def _check_spaces(teacher: Teacher, spec: EnvSpec) -> None:
+    env = make_env(spec)
+    try:
+        pairs = (
+            ("observation", teacher.observation_space, env.observation_space),
+            ("action", teacher.action_space, env.action_space),
+        )
+        for what, expected, found in pairs:
+            if not same_shape(expected, found):
+                raise InputError(
+                    f"env {spec.id}: its {what} space is {describe_space(found)}, the teacher {teacher.info.source} "
+                    f"was made for {describe_space(expected)}; choose its environment with --env, or add env.wrappers"
+                )
+        ours, theirs = teacher.action_space, env.action_space
+        bounds = [np.asarray(getattr(space, "low", 0)) for space in (ours, theirs)]
+        tops = [np.asarray(getattr(space, "high", 0)) for space in (ours, theirs)]
+        if not (np.allclose(bounds[0], bounds[1]) and np.allclose(tops[0], tops[1])):
+            raise InputError(
+                f"env {spec.id}: its action bounds {bounds[1].tolist()} to {tops[1].tolist()} are not the teacher's "
+                f"{bounds[0].tolist()} to {tops[0].tolist()}; add a RescaleAction wrapper to env.wrappers"
+            )
+    finally:
+        env.close()

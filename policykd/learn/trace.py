@@ -1,0 +1,67 @@
+"""What a round leaves in TensorBoard and on the progress bar. docs/tensorboard.md lists the names."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from policykd.learn.session import Session
+from policykd.learn.states import LearningState
+from policykd.learn.update import UpdateMetrics
+from policykd.rollout.schedules import beta_schedule
+
+
+def trace_round(
+    session: Session,
+    state: LearningState,
+    index: int,
+    visited: dict[str, Tensor],
+    metrics: list[UpdateMetrics],
+    agreement: list[float],
+) -> None:
+    """Scalars of one round: `update/*` over optimizer steps, all others over timesteps."""
+    config, tracker = session.config, session.work.tracker
+    names = member_names(state)
+    for m in metrics:
+        values = {"update/learning_rate": m.learning_rate}
+        values |= {f"loss/{config.loss.kind}{name}": value for name, value in zip(names, m.loss, strict=True)}
+        values |= {f"update/grad_norm{name}": value for name, value in zip(names, m.grad_norm, strict=True)}
+        tracker.scalars(values, m.update)
+    per_second = state.timesteps / max(session.work.seconds.get("collect", 0.0), 1e-9)
+    entropy = session.teacher.distribution.entropy(visited["params"][:4096])
+    values = {
+        "teacher/entropy": float(entropy.mean()),
+        "rollout/beta": beta_schedule(config.rollout.beta, config.rollout.rounds)(index),
+        "rollout/timesteps": state.timesteps,
+        "rollout/timesteps_per_s": per_second,
+        "data/states": len(state.dataset),
+    }
+    values |= {f"agreement/student_states{name}": value for name, value in zip(names, agreement, strict=False)}
+    values |= _returns(state, visited, names, bool(agreement), int(config.rollout.n_envs))
+    for name, value in zip(names, state.selection.returns.get(index, []), strict=False):
+        values[f"return/select{name}"] = value
+    tracker.scalars(values, state.timesteps)
+    tracker.status(kl=min(metrics[-1].loss), timesteps_per_s=per_second)
+    if agreement:
+        tracker.status(agreement=max(agreement))
+
+
+def member_names(state: LearningState) -> list[str]:
+    """`` for a single student, else `/d2_w16_s0` and so on."""
+    if len(state.family) == 1:
+        return [""]
+    return [f"/d{s.depth}_w{s.width}_s{s.seed}" for s in state.family.specs]
+
+
+def _returns(
+    state: LearningState, visited: dict[str, Tensor], names: list[str], student_driven: bool, n_envs: int
+) -> dict[str, float]:
+    """Mean return of the episodes that ended inside the round, of whoever drove."""
+    returns, slot = visited["returns"], visited["slot"]
+    if not len(returns):
+        return {}
+    if not student_driven:
+        return {"return/rollout_teacher": float(returns.mean())}
+    member = torch.div(slot, n_envs // len(state.family), rounding_mode="floor")
+    means = {name: returns[member == i] for i, name in enumerate(names)}
+    return {f"return/rollout{name}": float(values.mean()) for name, values in means.items() if len(values)}

@@ -1,0 +1,1 @@
+"""Distributions and losses: pure functions of tensors."""

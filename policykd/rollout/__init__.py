@@ -1,0 +1,1 @@
+"""Who acts, who labels, and how environments are stepped."""

@@ -1,0 +1,223 @@
+"""One shard of a rollout: a pure function of (weights, environment, seed, steps).
+
+Fresh environments start at a reset and are stepped `n_steps` times. The teacher labels every visited state once: in
+the forward that supplies its action where it may act, else in one forward over the whole shard afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from policykd.loss.acting import act
+from policykd.rollout.envs import EnvSpec
+from policykd.rollout.vecenv import Bools, Floats, Step, make_batch
+from policykd.spine.config.schema import RolloutConfig
+from policykd.spine.errors import NumericsError
+from policykd.spine.seeding import SeedKey
+from policykd.spine.types import Array, Progress, TeacherPolicy
+
+TEACHER = -1
+_LABEL_CHUNK = 16_384
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What to collect: `beta` is the probability that the teacher acts, drawn per step and environment."""
+
+    key: SeedKey
+    n_envs: int
+    n_steps: int
+    beta: float
+    acting: RolloutConfig
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """What was seen. T steps of N environments; rows with `acting` False belong to no decision.
+
+    observation [T, N, *O] raw; params [T, N, P] the teacher's
+    labels, None until `label` made them; acting, start [T, N]; actor [T, N]: a member's
+    index or -1 for the teacher; returns, lengths: of the episodes that ended inside, with `slot` who drove them.
+    """
+
+    observation: Array
+    params: NDArray[np.float32] | None
+    acting: Bools
+    start: Bools
+    actor: NDArray[np.int32]
+    returns: Floats
+    lengths: NDArray[np.int64]
+    slot: NDArray[np.int64]
+
+    @property
+    def timesteps(self) -> int:
+        """Real environment steps."""
+        return int(self.acting.sum())
+
+
+class _Episodes:
+    """Sums returns and lengths of the running episodes and notes the finished ones."""
+
+    def __init__(self, n: int) -> None:
+        self.total, self.length = np.zeros(n), np.zeros(n, np.int64)
+        self.finished: list[tuple[int, float, int]] = []
+
+    def add(self, step: Step, live: Bools) -> None:
+        self.total += step.reward
+        self.length += live
+        for slot in np.flatnonzero(step.done):
+            self.finished.append((int(slot), float(self.total[slot]), int(self.length[slot])))
+            self.total[slot], self.length[slot] = 0.0, 0
+
+
+def collect(
+    shard: Shard, spec: EnvSpec, teacher: TeacherPolicy, students: Callable[[Tensor], Tensor] | None, progress: Progress
+) -> Rollout:
+    """Collects one shard.
+
+    `students` maps raw observations [N, *O] on the teacher's device to parameters [N, P], each slot by the member
+    that drives it; it may be None when beta is 1. Raises NumericsError for a NaN and Interrupted when asked to stop.
+    """
+    if students is None and shard.beta < 1:
+        raise ValueError("a shard with beta < 1 needs students to act")
+    counts = np.zeros(shard.n_envs, np.int64)
+
+    def next_seed(slot: int) -> int:
+        counts[slot] += 1
+        return shard.key.episode_seed(slot, int(counts[slot]))
+
+    env = make_batch(spec, shard.n_envs, next_seed)
+    try:
+        return _run(
+            shard,
+            env.reset([shard.key.episode_seed(i, 0) for i in range(shard.n_envs)]),
+            env.step,
+            _Driver(shard, teacher, students),
+            progress,
+        )
+    finally:
+        env.close()
+
+
+def _run(
+    shard: Shard, observation: Array, step_envs: Callable[[Array], Step], driver: _Driver, progress: Progress
+) -> Rollout:
+    steps, n = shard.n_steps, shard.n_envs
+    seen = np.empty((steps, *observation.shape), observation.dtype)
+    acting, start = np.ones((steps, n), np.bool_), np.zeros((steps, n), np.bool_)
+    live, fresh = np.ones(n, np.bool_), np.ones(n, np.bool_)
+    actor = np.full((steps, n), TEACHER, np.int32)
+    episodes = _Episodes(n)
+    for t in range(steps):
+        progress.check()
+        seen[t], acting[t], start[t] = observation, live, fresh & live
+        action, actor[t] = driver.decide(observation)
+        step = step_envs(action)
+        episodes.add(step, live)
+        fresh = step.done | (fresh & ~live)  # under NEXT_STEP the episode starts after the ignored step
+        observation, live = step.observation, step.acting
+        progress.advance(int(acting[t].sum()))
+    params = driver.labels()
+    done = episodes.finished
+    return Rollout(
+        seen,
+        params,
+        acting,
+        start,
+        actor,
+        np.array([x[1] for x in done]),
+        np.array([x[2] for x in done], np.int64),
+        np.array([x[0] for x in done], np.int64),
+    )
+
+
+class _Driver:
+    """Chooses who acts in each slot and how; keeps the teacher's labels where its forward was needed anyway."""
+
+    def __init__(self, shard: Shard, teacher: TeacherPolicy, students: Callable[[Tensor], Tensor] | None) -> None:
+        self._shard, self._teacher, self._students = shard, teacher, students
+        self._rng = SeedKey(shard.key.root, "act", shard.key.round, shard.key.shard).numpy()
+        self._generator = SeedKey(shard.key.root, "act", shard.key.round, shard.key.shard).torch(teacher.device)
+        self._labels: list[Array] = []
+
+    def decide(self, observation: Array) -> tuple[Array, NDArray[np.int32]]:
+        """Environment actions [N, ...] and who chose them [N]: -1 for the teacher, else the slot itself."""
+        shard = self._shard
+        slots = np.arange(shard.n_envs, dtype=np.int32)
+        obs = torch.from_numpy(observation).to(self._teacher.device)
+        if shard.beta <= 0 and self._students is not None:
+            return self._student_actions(obs), slots
+        params = self._teacher.distribution_params(obs)
+        self._labels.append(params.cpu().numpy())
+        actions = self._teacher_actions(params)
+        if shard.beta >= 1 or self._students is None:
+            return actions, np.full(shard.n_envs, TEACHER, np.int32)
+        teacher_acts = self._rng.random(shard.n_envs) < shard.beta
+        mixed = self._student_actions(obs)
+        mixed[teacher_acts] = actions[teacher_acts]
+        return mixed, np.where(teacher_acts, TEACHER, slots).astype(np.int32)
+
+    def labels(self) -> NDArray[np.float32] | None:
+        """The teacher's parameters [T, N, P], where choosing the actions needed them."""
+        return np.stack(self._labels) if self._labels else None
+
+    def _student_actions(self, obs: Tensor) -> Array:
+        assert self._students is not None
+        deterministic = not self._shard.acting.student_stochastic
+        return act(self._teacher, self._students(obs), deterministic=deterministic, generator=self._generator)
+
+    def _teacher_actions(self, params: Tensor) -> Array:
+        teacher, config = self._teacher, self._shard.acting
+        own_noise = not (teacher.deterministic_teacher or teacher.value_teacher)
+        deterministic = not (config.teacher_stochastic and own_noise)
+        actions = act(teacher, params, deterministic=deterministic, generator=self._generator)
+        if own_noise or not config.teacher_stochastic or config.noise == 0:
+            return actions
+        return self._perturbed(actions)
+
+    def _perturbed(self, actions: Array) -> Array:
+        """Exploration of a teacher without a distribution of its own: normal in the box, else uniform now and then."""
+        space, noise = self._teacher.action_space, self._shard.acting.noise
+        low, high = getattr(space, "low", None), getattr(space, "high", None)
+        if low is not None and high is not None:
+            width = np.where(np.isfinite(high - low), high - low, 1.0)
+            noisy = actions + noise * width * self._rng.standard_normal(actions.shape)
+            return np.clip(noisy, low, high).astype(actions.dtype)
+        sizes = getattr(space, "nvec", getattr(space, "n", 2))
+        start = getattr(space, "start", 0)
+        swap = self._rng.random(actions.shape) < noise
+        return np.where(swap, self._rng.integers(0, sizes, actions.shape) + start, actions)
+
+
+def label(rollout: Rollout, teacher: TeacherPolicy, progress: Progress) -> NDArray[np.float32]:
+    """The teacher's parameters [T, N, P] for every visited state, each labelled once, in large batches.
+
+    Raises NumericsError when the teacher gives a NaN or infinity to a state that will be learned from.
+    """
+    params = rollout.params
+    if params is None:
+        seen = rollout.observation
+        flat, parts = seen.reshape(-1, *seen.shape[2:]), []
+        for begin in range(0, len(flat), _LABEL_CHUNK):
+            progress.check()
+            chunk = torch.from_numpy(flat[begin : begin + _LABEL_CHUNK]).to(teacher.device)
+            parts.append(teacher.distribution_params(chunk).cpu().numpy())
+        params = np.concatenate(parts).reshape(*seen.shape[:2], -1)
+    _check_labels(rollout, params)
+    return params
+
+
+def _check_labels(rollout: Rollout, params: NDArray[np.float32]) -> None:
+    finite = np.isfinite(params).all(-1) | ~rollout.acting
+    if not finite.all():
+        t, n = np.argwhere(~finite)[0]
+        raise NumericsError(
+            f"label is not finite ({params[t, n]}) for the observation {rollout.observation[t, n]} at step {t} of "
+            f"environment {n}; the teacher's weights or statistics do not suit this environment"
+        )

@@ -1,0 +1,160 @@
+"""Making environments from a description: registered ids, imports only when allowed, wrappers by name, factories."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from policykd.spine.config.schema import EnvConfig
+from policykd.spine.errors import InputError
+
+if TYPE_CHECKING:
+    import gymnasium as gym
+
+    AnyEnv = gym.Env[Any, Any]
+    VectorEnv = gym.vector.VectorEnv[Any, Any, Any]
+
+Backend = Literal["native", "sync"]
+_HINT = "check env.kwargs and env.wrappers"
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """All that is needed to make the environment again, here or in another process.
+
+    `factory`, when given, is called with render_mode and returns a single environment; `id` is then only a name.
+    """
+
+    id: str
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    wrappers: tuple[tuple[str, dict[str, Any]], ...] = ()
+    allow_import: bool = False
+    backend: Backend = "sync"
+    factory: Callable[..., Any] | None = None
+
+
+def env_spec(
+    config: EnvConfig, teacher_env: str | None = None, teacher_kwargs: dict[str, Any] | None = None
+) -> EnvSpec:
+    """The environment that the configuration or else the teacher names, with the backend chosen.
+
+    Raises InputError when neither names one, when it is not registered, or when it would have to be imported.
+    """
+    name = config.id or teacher_env
+    if name is None:
+        raise InputError("the teacher names no environment: say which one with --env ID")
+    kwargs = dict(config.kwargs) if config.id or config.kwargs else dict(teacher_kwargs or {})
+    wrappers = tuple(_wrapper(entry) for entry in config.wrappers)
+    spec = EnvSpec(name, kwargs, wrappers, config.allow_import)
+    return EnvSpec(name, kwargs, wrappers, config.allow_import, _choose_backend(spec, config.backend))
+
+
+def factory_spec(factory: Callable[..., Any], name: str = "factory") -> EnvSpec:
+    """The description of a user's own environment: a function that returns a gymnasium.Env.
+
+    It may accept `render_mode`; without it, the environment cannot be filmed.
+    """
+    return EnvSpec(getattr(factory, "__name__", name), factory=factory)
+
+
+def make_env(spec: EnvSpec, render_mode: str | None = None) -> AnyEnv:
+    """One environment. Never pass a render mode while collecting: it makes some environments 9 times slower."""
+    import gymnasium as gym
+
+    if spec.factory is not None:
+        env = spec.factory(render_mode=render_mode) if render_mode else spec.factory()
+        if not isinstance(env, gym.Env):
+            raise InputError(f"env factory {spec.id} returned {type(env).__name__}, expected a gymnasium.Env")
+    else:
+        registered(spec)
+        extra = {"render_mode": render_mode} if render_mode else {}
+        try:
+            env = gym.make(spec.id, disable_env_checker=True, **{**spec.kwargs, **extra})
+        except (gym.error.Error, TypeError, ValueError, AttributeError, ImportError) as error:
+            raise InputError(f"env {spec.id}: cannot be made ({_one_line(error)}); {_HINT}") from None
+    for name, kwargs in spec.wrappers:
+        try:
+            env = _wrapper_class(name, spec.allow_import)(env, **kwargs)
+        except (TypeError, ValueError, AssertionError, gym.error.Error) as error:
+            raise InputError(f"env.wrappers: {name} cannot be applied ({_one_line(error)}); {_HINT}") from None
+    result: AnyEnv = env
+    return result
+
+
+def make_native(spec: EnvSpec, n_envs: int) -> VectorEnv:
+    """The environment's own vector class."""
+    import gymnasium as gym
+
+    return gym.make_vec(spec.id, num_envs=n_envs, vectorization_mode="vector_entry_point", **spec.kwargs)
+
+
+def registered(spec: EnvSpec) -> Any:
+    """The registry's entry; InputError with a suggestion when there is none or when it needs a forbidden import."""
+    import gymnasium as gym
+
+    if ":" in spec.id:
+        module, _, name = spec.id.partition(":")
+        if not spec.allow_import:
+            raise InputError(f"env {spec.id}: would import the package {module}; add --allow-import if you trust it")
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise InputError(
+                f"env {spec.id}: cannot import {module} ({_one_line(error)}); install the package"
+            ) from None
+    else:
+        name = spec.id
+    try:
+        return gym.spec(name)
+    except gym.error.Error as error:
+        close = difflib.get_close_matches(name, list(gym.registry), n=3, cutoff=0.6)
+        hint = f"did you mean {', '.join(close)}?" if close else "is its package installed and imported?"
+        raise InputError(f"env {spec.id}: not a registered environment ({_one_line(error)}); {hint}") from None
+
+
+def _choose_backend(spec: EnvSpec, wanted: str) -> Backend:
+    entry = registered(spec)
+    plain = not spec.wrappers and not spec.kwargs
+    if wanted == "auto":
+        return "native" if entry.vector_entry_point and plain else "sync"
+    if wanted == "native" and not (entry.vector_entry_point and not spec.wrappers):
+        reason = "has no vector class of its own" if not entry.vector_entry_point else "has wrappers"
+        raise InputError(f"env.backend native: {spec.id} {reason}; use env.backend=sync")
+    return "native" if wanted == "native" else "sync"
+
+
+def _wrapper(entry: str | dict[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
+    if isinstance(entry, str):
+        return entry, {}
+    if len(entry) != 1:
+        raise InputError(
+            f"env.wrappers: {sorted(entry)} in one entry, expected one wrapper: start each with its own dash"
+        )
+    name, kwargs = next(iter(entry.items()))
+    return name, dict(kwargs)
+
+
+def _wrapper_class(name: str, allow_import: bool) -> Any:
+    import gymnasium as gym
+
+    if ":" not in name:
+        found = getattr(gym.wrappers, name, None)
+        if not (isinstance(found, type) and issubclass(found, gym.Wrapper)):
+            close = difflib.get_close_matches(name, gym.wrappers.__all__, n=3)
+            hint = f"did you mean {', '.join(close)}?" if close else "use package.module:Class with --allow-import"
+            raise InputError(f"env.wrappers: {name} is not a wrapper of gymnasium.wrappers; {hint}")
+        return found
+    module, _, attribute = name.partition(":")
+    if not allow_import:
+        raise InputError(f"env.wrappers: {name} would import {module}; add --allow-import if you trust it")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"env.wrappers: cannot import {name} ({_one_line(error)}); install its package") from None
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,193 @@
+"""One contract over every way of stepping environments, with episode boundaries that mean the same everywhere.
+
+After `step`, `observation` is what the next action is for, except where `acting` is False: there the next action is
+ignored (NEXT_STEP hands out the last observation of the finished episode first), nothing may be labelled, and no
+timestep is counted. `done` marks the real step that ended an episode; `reward` of an ignored step is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policykd.rollout.envs import EnvSpec, make_env, make_native
+from policykd.spine.errors import InputError, NumericsError
+from policykd.spine.types import Array
+
+if TYPE_CHECKING:
+    import gymnasium as gym
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What N environments answered: observation [N, *O], reward [N], done [N], acting [N], success [N] (NaN where the
+    environment does not say, or the episode goes on)."""
+
+    observation: Array
+    reward: Floats
+    done: Bools
+    acting: Bools
+    success: Floats
+
+
+class BatchEnv(Protocol):
+    """N environments of one kind that reset themselves."""
+
+    n_envs: int
+    observation_space: gym.Space[Any]
+    action_space: gym.Space[Any]
+
+    def reset(self, seeds: Sequence[int]) -> Array:
+        """First observations [N, *O]."""
+        ...
+
+    def step(self, actions: Array) -> Step:
+        """Acts in every environment."""
+        ...
+
+    def close(self) -> None:
+        """Releases the environments."""
+        ...
+
+
+class SyncEnvs:
+    """Single environments stepped one after the other; each episode has a seed of its own.
+
+    `next_seed(slot)` gives the seed with which a slot starts its next episode; None retires the slot: it is no longer
+    stepped, and its rows stay as they are with `acting` False.
+    """
+
+    def __init__(self, spec: EnvSpec, n_envs: int, next_seed: Callable[[int], int | None]) -> None:
+        self.envs = [make_env(spec) for _ in range(n_envs)]
+        self.n_envs = n_envs
+        self.observation_space, self.action_space = self.envs[0].observation_space, self.envs[0].action_space
+        self._next_seed = next_seed
+        self._id = spec.id
+        self._seeds = [0] * n_envs
+        shape, dtype = self.observation_space.shape or (), self.observation_space.dtype
+        self._observation = np.zeros((n_envs, *shape), dtype)
+        self._acting = np.ones(n_envs, np.bool_)
+
+    def reset(self, seeds: Sequence[int]) -> Array:
+        for slot, seed in enumerate(seeds):
+            self._start(slot, seed)
+        self._acting[:] = True
+        check_finite(self._observation, "observation", self._where)
+        return self._observation.copy()
+
+    def step(self, actions: Array) -> Step:
+        n = self.n_envs
+        reward, done, success = np.zeros(n), np.zeros(n, np.bool_), np.full(n, np.nan)
+        for slot in np.flatnonzero(self._acting).tolist():
+            observation, reward[slot], terminated, truncated, info = self.envs[slot].step(actions[slot])
+            self._observation[slot] = observation
+            if terminated or truncated:
+                check_finite(self._observation, "observation", self._where)  # before the reset hides it
+                done[slot] = True
+                success[slot] = _success(info)
+                seed = self._next_seed(slot)
+                if seed is None:
+                    self._acting[slot] = False
+                else:
+                    self._start(slot, seed)
+        check_finite(self._observation, "observation", self._where)
+        check_finite(reward, "reward", self._where)
+        return Step(self._observation.copy(), reward, done, self._acting.copy(), success)
+
+    def close(self) -> None:
+        for env in self.envs:
+            env.close()
+
+    def _start(self, slot: int, seed: int) -> None:
+        self._seeds[slot] = seed
+        self._observation[slot] = self.envs[slot].reset(seed=seed)[0]
+
+    def _where(self, slot: int) -> str:
+        return f"env {self._id}, the episode with seed {self._seeds[slot]}"
+
+
+class VectorEnvs:
+    """A gymnasium.vector.VectorEnv in any of its three autoreset modes."""
+
+    def __init__(self, env: gym.vector.VectorEnv[Any, Any, Any], name: str = "vector environment") -> None:
+        from gymnasium.vector import AutoresetMode
+
+        self.env, self._name = env, name
+        self.n_envs = env.num_envs
+        self.observation_space, self.action_space = env.single_observation_space, env.single_action_space
+        mode = env.metadata.get("autoreset_mode")
+        if not isinstance(mode, AutoresetMode):
+            raise InputError(f"{name}: metadata['autoreset_mode'] is {mode!r}, expected a gymnasium AutoresetMode")
+        self._next_step, self._disabled = mode is AutoresetMode.NEXT_STEP, mode is AutoresetMode.DISABLED
+        self._acting = np.ones(self.n_envs, np.bool_)
+
+    def reset(self, seeds: Sequence[int]) -> Array:
+        """Native classes take one seed for all: the first."""
+        observation = self.env.reset(seed=int(seeds[0]))[0]
+        self._acting[:] = True
+        check_finite(observation, "observation", self._where)
+        return np.array(observation)
+
+    def step(self, actions: Array) -> Step:
+        observation, reward, terminated, truncated, info = self.env.step(actions)
+        live = self._acting
+        done = (np.asarray(terminated) | np.asarray(truncated)) & live
+        success = _successes(info, done)
+        acting = np.ones(self.n_envs, np.bool_)
+        check_finite(observation, "observation", self._where)
+        if self._next_step:
+            acting = ~done
+        elif self._disabled and done.any():
+            observation = self.env.reset(options={"reset_mask": done})[0]
+            check_finite(observation, "observation", self._where)
+        self._acting = acting
+        reward = np.where(live, np.asarray(reward, np.float64), 0.0)
+        check_finite(reward, "reward", self._where)
+        return Step(np.array(observation), reward, done, acting.copy(), success)
+
+    def close(self) -> None:
+        self.env.close()
+
+    def _where(self, slot: int) -> str:
+        return f"env {self._name}, slot {slot}"
+
+
+def make_batch(spec: EnvSpec, n_envs: int, next_seed: Callable[[int], int | None]) -> BatchEnv:
+    """Fresh environments on the chosen backend. Fresh, because some (BipedalWalker) carry traces over a reset."""
+    if spec.backend == "native":
+        return VectorEnvs(make_native(spec, n_envs), spec.id)
+    return SyncEnvs(spec, n_envs, next_seed)
+
+
+def check_finite(values: Array, quantity: str, where: Callable[[int], str]) -> None:
+    """NumericsError naming quantity and place when a row of `values` [N, ...] is not finite."""
+    if values.dtype.kind != "f" or np.isfinite(values).all():
+        return
+    row = int(np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))[0])
+    raise NumericsError(
+        f"{quantity} is not finite ({values[row]}) in {where(row)}; mend the environment or its wrappers"
+    )
+
+
+def _success(info: dict[str, Any]) -> float:
+    for key in ("is_success", "success"):
+        if key in info:
+            return float(info[key])
+    return float("nan")
+
+
+def _successes(info: dict[str, Any], done: Bools) -> Floats:
+    """Success per finished slot. SAME_STEP keeps the finished episode's info under `final_info`."""
+    result = np.full(len(done), np.nan)
+    source = info.get("final_info", info)
+    for key in ("is_success", "success"):
+        if isinstance(source, dict) and key in source:
+            return np.where(done, np.asarray(source[key], np.float64), result)
+    return result

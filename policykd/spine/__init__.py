@@ -1,0 +1,1 @@
+"""What every part may use: contracts, errors, files, seeds, configuration."""

@@ -1,0 +1,83 @@
+"""From an action of the distribution to an action of the environment: clip, unscale, offset, shape. NumPy only."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Kind = Literal["discrete", "multi_discrete", "multi_binary", "clip", "unscale"]
+
+
+@dataclass(frozen=True)
+class ActionMap:
+    """How a batch of distribution actions becomes a batch of environment actions.
+
+    `kind`:
+      discrete        index [B] -> index + start, int64 [B]
+      multi_discrete  indices [B, K] -> indices + start, int64 [B, *shape]
+      multi_binary    bits [B, n] -> int8 [B, *shape]
+      clip            values [B, A] in environment units -> clipped to [low, high], [B, *shape]
+      unscale         values [B, A] in [-1, 1] -> clipped to it, then low + (a + 1) / 2 * (high - low), [B, *shape]
+
+    The formulas and their order are those of stable-baselines3, so that equal inputs give equal bits.
+    """
+
+    kind: Kind
+    shape: tuple[int, ...] = ()
+    dtype: str = "int64"
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    start: tuple[int, ...] = ()
+
+    def __call__(self, actions: Array) -> Array:
+        """Environment actions [B, *shape] for distribution actions [B] or [B, A]."""
+        batch = (len(actions), *self.shape)
+        if self.kind == "discrete":
+            return np.asarray(actions.astype(np.int64) + (self.start[0] if self.start else 0))
+        if self.kind == "multi_discrete":
+            offset = np.asarray(self.start, np.int64) if self.start else 0
+            return (actions.astype(np.int64) + offset).reshape(batch)
+        if self.kind == "multi_binary":
+            return actions.astype(self.dtype).reshape(batch)
+        low, high = np.asarray(self.low, self.dtype), np.asarray(self.high, self.dtype)
+        if self.kind == "clip":
+            return np.clip(actions, low, high).astype(self.dtype, copy=False).reshape(batch)
+        unit = np.clip(actions, -1.0, 1.0)
+        return (low + (0.5 * (unit + 1.0) * (high - low))).astype(self.dtype, copy=False).reshape(batch)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON document from which `from_json` makes an equal map (infinite bounds are the strings inf, -inf)."""
+        return {
+            "kind": self.kind,
+            "shape": list(self.shape),
+            "dtype": self.dtype,
+            "low": [_number(x) for x in self.low],
+            "high": [_number(x) for x in self.high],
+            "start": list(self.start),
+        }
+
+    @classmethod
+    def from_json(cls, doc: dict[str, Any]) -> ActionMap:
+        """The inverse of `to_json`; ValueError for an unknown kind or bounds that do not fit the shape."""
+        kind, low, high = doc["kind"], doc["low"], doc["high"]
+        if kind not in get_args(Kind):
+            raise ValueError(f"action map kind {kind!r} is not known: expected one of {', '.join(get_args(Kind))}")
+        if kind in ("clip", "unscale") and not len(low) == len(high) == math.prod(doc["shape"]):
+            raise ValueError(f"action map has {len(low)} and {len(high)} bounds for the shape {doc['shape']}")
+        return cls(
+            kind=kind,
+            shape=tuple(int(x) for x in doc["shape"]),
+            dtype=str(doc["dtype"]),
+            low=tuple(float(x) for x in low),
+            high=tuple(float(x) for x in high),
+            start=tuple(int(x) for x in doc["start"]),
+        )
+
+
+def _number(value: float) -> float | str:
+    return value if np.isfinite(value) else str(value)

@@ -1,0 +1,154 @@
+"""A run folder: locked while in use, every file whole or absent, a pointer file written last.
+
+checkpoints/
+  shard-RRRR.safetensors   the labelled data of round R, written when its collection ends
+  state-RRRR.safetensors   weights, optimizer, snapshots after round R
+  latest.json              the pointer: {"round", "state", "sha256", ...}; what it names exists
+  NAME.json                measurements that are made once (baseline, report)
+A kill at any moment leaves the last pointer and everything it names.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from policykd.spine.errors import InputError
+from policykd.spine.files import make_folder, sha256_of, write_atomic, write_json
+
+Tensors = Mapping[str, NDArray[Any]]
+
+
+class RunFolder:
+    """Use as a context manager: the folder is locked inside, and released by the system if the process dies."""
+
+    def __init__(self, path: Path, *, resume: bool = False) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        if resume:
+            if not (path / "config.yaml").is_file():
+                raise InputError(
+                    f"{path}: nothing to resume (no config.yaml in it); give a run folder, or start without --resume"
+                )
+        elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+            kind = "not empty" if path.is_dir() else "a file"
+            raise InputError(f"{path}: exists and is {kind}; choose another --out, or continue it with --resume {path}")
+        make_folder(self.checkpoints)
+        self._lock = FileLock(path / ".lock")
+
+    def __enter__(self) -> Self:
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise InputError(
+                f"{self.path}: another process is running in this folder; wait for it or choose another"
+            ) from None
+        for leftover in (*self.path.glob(".*.tmp"), *self.checkpoints.glob(".*.tmp")):
+            leftover.unlink(missing_ok=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+    def save_shard(self, round_index: int, tensors: Tensors) -> None:
+        """The labelled data of one round."""
+        write_atomic(self._shard(round_index), _pack(tensors))
+
+    def load_shard(self, round_index: int) -> dict[str, NDArray[Any]] | None:
+        """The labelled data of one round, or None when its collection had not ended."""
+        path = self._shard(round_index)
+        return _unpack(path, path.read_bytes()) if path.is_file() else None
+
+    def save_state(self, round_index: int, tensors: Tensors, facts: dict[str, Any]) -> None:
+        """The state after a round; the pointer moves only when the state is safe, then the old state goes."""
+        name = f"state-{round_index:04d}.safetensors"
+        data = _pack(tensors)
+        write_atomic(self.checkpoints / name, data)
+        pointer = {"round": round_index, "state": name, "sha256": sha256_of(data), **facts}
+        write_json(self.checkpoints / "latest.json", pointer)
+        for old in self.checkpoints.glob("state-*.safetensors"):
+            if old.name != name:
+                old.unlink()
+
+    def load_state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
+        """The last state and its facts, or None before the end of round 0; InputError when it was altered."""
+        pointer = self.load_facts("latest")
+        if pointer is None:
+            return None
+        path = self.checkpoints / str(pointer["state"])
+        if path.parent != self.checkpoints or not path.is_file():
+            raise InputError(
+                f"{self.checkpoints / 'latest.json'}: names {pointer['state']!r}, which is not there; start a new run"
+            )
+        data = path.read_bytes()
+        if sha256_of(data) != pointer["sha256"]:
+            raise InputError(
+                f"{path}: its sha256 is not the one in latest.json; the checkpoint was altered, start a new run"
+            )
+        return _unpack(path, data), pointer
+
+    def save_facts(self, name: str, facts: dict[str, Any]) -> None:
+        """Measurements that are made once."""
+        write_json(self.checkpoints / f"{name}.json", facts)
+
+    def load_facts(self, name: str) -> dict[str, Any] | None:
+        """What `save_facts` wrote, or None."""
+        path = self.checkpoints / f"{name}.json"
+        if not path.is_file():
+            return None
+        try:
+            document = json.loads(path.read_text())
+        except ValueError as error:
+            raise InputError(f"{path}: not JSON ({error}); the checkpoint was altered, start a new run") from None
+        if not isinstance(document, dict):
+            raise InputError(f"{path}: holds {type(document).__name__}, expected an object; start a new run")
+        return document
+
+    def drop_shards(self) -> None:
+        """Frees the labelled data of a finished run."""
+        for path in self.checkpoints.glob("shard-*.safetensors"):
+            path.unlink()
+
+    def _shard(self, round_index: int) -> Path:
+        return self.checkpoints / f"shard-{round_index:04d}.safetensors"
+
+
+def next_run_folder(root: Path, name: str) -> Path:
+    """Makes and returns the first free `root/name-N`, N = 1, 2, ...; two processes never get the same one."""
+    make_folder(root)
+    number = 1
+    while True:
+        path = root / f"{name}-{number}"
+        try:
+            path.mkdir()
+        except FileExistsError:
+            number += 1
+            continue
+        except OSError as error:
+            raise InputError(f"{path}: cannot make this folder ({error.strerror}); give one with --out") from None
+        return path
+
+
+def _pack(tensors: Tensors) -> bytes:
+    from safetensors.numpy import save
+
+    return save({name: np.ascontiguousarray(value) for name, value in tensors.items()})
+
+
+def _unpack(path: Path, data: bytes) -> dict[str, NDArray[Any]]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        return load(data)
+    except (SafetensorError, ValueError) as error:
+        raise InputError(f"{path}: not a whole safetensors file ({error}); delete it and resume again") from None

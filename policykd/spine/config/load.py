@@ -1,0 +1,160 @@
+"""Loading a configuration: a file, then `key.sub=value` overrides, then command-line options; later wins.
+
+Every mistake is reported at once, one line each, and nothing that a configuration says is executed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from policykd.spine.config.messages import Path as KeyPath
+from policykd.spine.config.messages import problems, section_of
+from policykd.spine.config.schema import Config, TrainConfig
+from policykd.spine.config.yaml_io import dump_yaml, parse_yaml, read_yaml
+from policykd.spine.errors import ConfigError, InputError
+
+AnyConfig = TypeVar("AnyConfig", Config, TrainConfig)
+
+OPTIONS: dict[str, KeyPath] = {
+    "teacher": ("teacher",),
+    "env": ("env", "id"),
+    "allow_import": ("env", "allow_import"),
+    "seed": ("seed",),
+    "device": ("device",),
+    "keep": ("gate", "keep"),
+    "margin": ("gate", "margin"),
+    "deterministic": ("evaluate", "deterministic"),
+}
+"""The key that each command-line option sets."""
+
+_KEY = re.compile(r"\w+(\.\w+)*\Z")
+
+
+def load_config(path_or_name: str | None, overrides: Iterable[str], cli: Mapping[str, Any]) -> Config:
+    """The configuration of a distillation; `cli` holds the options of `OPTIONS` (None: not given)."""
+    return _load(Config, path_or_name, overrides, cli)
+
+
+def load_train_config(path_or_name: str | None, overrides: Iterable[str], cli: Mapping[str, Any]) -> TrainConfig:
+    """The configuration that trains a teacher; as `load_config`."""
+    return _load(TrainConfig, path_or_name, overrides, cli)
+
+
+def resolved_yaml(config: Config | TrainConfig) -> str:
+    """The complete configuration as YAML, in the schema's order; `load_config` reads it back to an equal one."""
+    return dump_yaml(config.model_dump(mode="json"))
+
+
+def shipped_folder() -> Path:
+    """Where the shipped configurations lie: inside an installed package, or beside it in a checkout."""
+    package = Path(__file__).parents[2]
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def shipped_names() -> list[str]:
+    """The names that `--config` takes, such as `cartpole` and `teachers/pendulum`."""
+    folder = shipped_folder()
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+
+
+def find_config(path_or_name: str) -> Path:
+    """The file that `--config` means: a path, or else a shipped configuration by name."""
+    path = Path(path_or_name).expanduser()
+    if path.is_file():
+        return path
+    names = shipped_names()
+    if path_or_name in names:
+        return shipped_folder() / f"{path_or_name}.yaml"
+    close = get_close_matches(path_or_name, names, 1)
+    hint = f"did you mean {close[0]}?" if close else f"shipped are {', '.join(names)}"
+    what = "is a folder, not a file" if path.is_dir() else "no such file, and no shipped configuration of that name"
+    raise InputError(f"--config {path_or_name}: {what}; {hint}")
+
+
+def _load(model: type[AnyConfig], source: str | None, overrides: Iterable[str], cli: Mapping[str, Any]) -> AnyConfig:
+    layers = _Layers(model)
+    if source is not None:
+        path = find_config(source)
+        layers.add_file(read_yaml(path), str(path))
+    for text in overrides:
+        layers.add_override(text)
+    for option, value in cli.items():
+        if value is not None:
+            layers.put(OPTIONS[option], value, f"--{option.replace('_', '-')}")
+    try:
+        config = model.model_validate(layers.data)
+    except ValidationError as error:
+        raise ConfigError(layers.problems + problems(error, model, layers.data, layers.name_of)) from error
+    if layers.problems:
+        raise ConfigError(layers.problems)
+    return config
+
+
+class _Layers:
+    """The merged mapping, and for each key that did not come from the file, what the user typed."""
+
+    def __init__(self, model: type[BaseModel]) -> None:
+        self.model = model
+        self.file: str | None = None
+        self.data: dict[str, Any] = {}
+        self.names: dict[KeyPath, str] = {}
+        self.problems: list[str] = []
+
+    def add_file(self, data: dict[str, Any], file: str) -> None:
+        """Start from a file. A section left empty (`env:` with everything below commented out) means its defaults."""
+        sign, command = ("algo", "train") if self.model is Config else ("teacher", "distill")
+        if sign in data:
+            raise InputError(f"{file}: this is a configuration of `policykd {command}` (it has the key {sign})")
+        self.file = file
+        fields = self.model.model_fields
+        self.data = {k: v for k, v in data.items() if v is not None or k not in fields or not section_of(fields[k])}
+
+    def add_override(self, text: str) -> None:
+        """Apply `key.sub=value`; the value is read as YAML."""
+        key, equals, value = text.partition("=")
+        if not equals or not _KEY.match(key):
+            self.problems.append(f"{text!r} is not an override: write key.sub=value (a teacher goes after --teacher)")
+            return
+        try:
+            self.put(tuple(key.split(".")), parse_yaml(value, text), key)
+        except InputError as error:
+            self.problems.append(str(error))
+
+    def put(self, path: KeyPath, value: Any, name: str) -> None:
+        """Set one key; a mapping is merged into a section and replaces anything else."""
+        target = self.data
+        for depth, part in enumerate(path[:-1], start=1):
+            below = target.setdefault(part, {})
+            if not isinstance(below, dict):
+                inner = ".".join(path[:depth])
+                self.problems.append(f"{name}: {inner} is a value ({below!r}), not a section: set {inner} itself")
+                return
+            target[part] = target = dict(below)
+        if isinstance(value, dict) and self._is_section(path):
+            for key, inner_value in value.items():
+                self.put((*path, key), inner_value, f"{name}.{key}")
+        else:
+            target[path[-1]] = value
+            self.names[path] = name
+
+    def _is_section(self, path: KeyPath) -> bool:
+        current: type[BaseModel] | None = self.model
+        for part in path:
+            if current is None or part not in current.model_fields:
+                return False
+            current = section_of(current.model_fields[part])
+        return current is not None
+
+    def name_of(self, path: KeyPath) -> str:
+        """What a key is called where the user wrote it: an option, an override, or its place in the file."""
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.names:
+                return self.names[path[:length]] + "".join(f".{part}" for part in path[length:])
+        return ": ".join(part for part in (self.file, ".".join(path)) if part)

@@ -1,0 +1,219 @@
+"""The configuration: frozen, typed, each hyper-parameter documented once, where it is declared.
+
+`auto` means: derived from spaces, the teacher's distribution and measured statistics when the run starts
+(`policykd.learn.defaults`), never from an environment's name; the resolved value is saved with the run.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Auto = Literal["auto"]
+Positive = Annotated[int, Field(ge=1)]
+Width = Annotated[int, Field(ge=1, le=4096)]
+Depth = Annotated[int, Field(ge=0, le=8)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, no unknown keys, no silent conversions of strings to numbers."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class EnvConfig(Section):
+    """The environment; by default the one the teacher was trained in."""
+
+    id: str | None = None
+    """A registered id, or `package:Id` with `allow_import`; None takes the teacher's."""
+    kwargs: dict[str, Any] = {}
+    """Keyword arguments of `gymnasium.make`."""
+    wrappers: list[str | dict[str, dict[str, Any]]] = []
+    """Wrappers, innermost first: a class of `gymnasium.wrappers` by name, `package.module:Class` with `allow_import`,
+    or {name: {keyword: value}}."""
+    allow_import: bool = False
+    """Whether ids and wrappers may import a package that they name."""
+    backend: Literal["auto", "native", "sync"] = "auto"
+    """How the environments are stepped: the environment's own vector class, or one after the other."""
+
+
+class StudentConfig(Section):
+    """The student's architecture. A list trains a family: every width x depth x seed, on one shared data set."""
+
+    kind: Literal["mlp"] = "mlp"
+    width: Auto | Width | list[Width] = "auto"
+    """Units of each hidden layer."""
+    depth: Depth | list[Depth] = 2
+    """Hidden layers; 0 is a linear policy."""
+    activation: Literal["tanh", "relu"] = "tanh"
+    seeds: Positive = 1
+    """Members per architecture that differ by their initial weights."""
+
+
+class LossConfig(Section):
+    """What pulls the student to the teacher."""
+
+    kind: Literal["forward_kl", "reverse_kl"] = "forward_kl"
+    """KL(teacher || student), or KL(student || teacher)."""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Softening in the loss; what it multiplies follows from `convention`."""
+    convention: Literal["hinton", "rusu", "untempered"] = "hinton"
+    """hinton: both sides tempered, loss x temperature^2. rusu: only the teacher tempered. untempered: temperature 1."""
+
+    q_temperature: Auto | Annotated[float, Field(gt=0)] = "auto"
+    """What the Q-values of DQN and QR-DQN teachers are divided by to become logits; auto: from their spread."""
+
+    @model_validator(mode="after")
+    def _temperature_used(self) -> Self:
+        if self.convention == "untempered" and self.temperature != 1.0:
+            raise ValueError(
+                f"temperature {self.temperature} has no effect with convention untempered: use hinton or rusu, or 1.0"
+            )
+        return self
+
+
+class BetaConfig(Section):
+    """The probability that the teacher acts, per round (Ross et al. 2011)."""
+
+    schedule: Literal["first_round", "constant", "linear", "exponential"] = "first_round"
+    """first_round: 1 in round 0, then 0. linear: from 1 to `final` over the rounds. exponential: `decay`^round."""
+    value: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """The probability of `constant`."""
+    final: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """The last probability of `linear`."""
+    decay: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """The base of `exponential`."""
+
+
+class RolloutConfig(Section):
+    """Who acts, and how much."""
+
+    rounds: Positive = 16
+    """Collect-and-fit cycles; round 0 is the teacher's."""
+    timesteps: Auto | Positive = "auto"
+    """Environment steps of the whole run, all environments counted."""
+    n_envs: Auto | Positive = "auto"
+    n_steps: Auto | Positive = "auto"
+    """Steps of each environment in a round; at least one episode, since every round starts at a reset."""
+    beta: BetaConfig = BetaConfig()
+    teacher_stochastic: bool = True
+    """Whether an acting teacher samples; one without a distribution of its own acts with `noise` instead."""
+    student_stochastic: bool = False
+    """Whether an acting student samples."""
+    noise: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Exploration of a deterministic acting teacher: standard deviation as a fraction of the action range, or the
+    probability of a uniformly random discrete action."""
+
+
+class DataConfig(Section):
+    """The labelled states."""
+
+    max_states: Annotated[int, Field(ge=1000)] = 1_000_000
+    """Bound of the data set; the oldest states are dropped first."""
+
+
+class UpdateConfig(Section):
+    """How the family is fitted to the labelled states."""
+
+    n_updates: Positive = 400
+    """Optimizer steps per round."""
+    batch_size: Positive = 256
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-2
+    """Of Adam, in round 0; it falls linearly over all updates."""
+    final_learning_rate: Annotated[float, Field(ge=0, le=1)] = 1e-4
+    max_grad_norm: Annotated[float, Field(gt=0)] | None = None
+    """Bound on each member's gradient norm; None for no bound."""
+
+
+class EvaluateConfig(Section):
+    """Returns against the teacher, and the seeds that choose nothing."""
+
+    episodes: Annotated[int, Field(ge=2, le=1_000_000)] = 100
+    """Report episodes; episode i has seed `first_seed` + i, the same for teacher, student and random policy."""
+    first_seed: Seed = 10_000
+    select_episodes: Annotated[int, Field(ge=2, le=1_000_000)] = 20
+    """Episodes that choose which round and member to keep, and that judge the teacher beforehand."""
+    select_first_seed: Seed = 1_000_000
+    deterministic: bool = True
+    """Whether teacher and student act by the mode of their distribution."""
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> Self:
+        report = range(self.first_seed, self.first_seed + self.episodes)
+        select = range(self.select_first_seed, self.select_first_seed + self.select_episodes)
+        if report.start < select.stop and select.start < report.stop:
+            raise ValueError(
+                f"the seeds that choose ({select.start} to {select.stop - 1}) overlap the seeds that are reported "
+                f"({report.start} to {report.stop - 1}): move select_first_seed or first_seed"
+            )
+        return self
+
+
+class GateConfig(Section):
+    """What the student must hold. Without `keep` nothing is required."""
+
+    keep: Annotated[float, Field(gt=0, le=2)] | None = None
+    """Retention that must be held: the run passes when the interval's lower end is at least keep - margin."""
+    margin: Annotated[float, Field(ge=0, lt=1)] = 0.02
+
+
+class Config(Section):
+    """One complete run."""
+
+    teacher: str = "builtin:cartpole"
+    """An SB3 zip, an RL-Zoo folder, a run folder of ours, or `builtin:NAME`."""
+    env: EnvConfig = EnvConfig()
+    student: StudentConfig = StudentConfig()
+    loss: LossConfig = LossConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    data: DataConfig = DataConfig()
+    update: UpdateConfig = UpdateConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    gate: GateConfig = GateConfig()
+    seed: Seed = 0
+    """The root of every random number of the run."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    threads: Positive = 1
+    """CPU threads of one operation. It is part of the result: another number changes the last bits."""
+
+    @model_validator(mode="after")
+    def _steps_fit(self) -> Self:
+        r = self.rollout
+        if not isinstance(r.timesteps, int):
+            return self
+        least = r.rounds * (r.n_envs if isinstance(r.n_envs, int) else 1)
+        if r.timesteps < least:
+            raise ValueError(
+                f"rollout.timesteps {r.timesteps} is less than one step of each environment in {r.rounds} rounds "
+                f"({least}): raise it, or lower rollout.rounds or rollout.n_envs"
+            )
+        if isinstance(r.n_envs, int) and isinstance(r.n_steps, int) and r.n_envs * r.n_steps * r.rounds != r.timesteps:
+            raise ValueError(
+                f"rollout.timesteps {r.timesteps} is not rounds x n_envs x n_steps = {r.rounds} x {r.n_envs} x "
+                f"{r.n_steps} = {r.n_envs * r.n_steps * r.rounds}: leave one of them auto"
+            )
+        return self
+
+
+class TrainConfig(Section):
+    """A teacher trained with stable-baselines3 or sb3-contrib."""
+
+    env: EnvConfig
+    algo: Literal["ppo", "a2c", "dqn", "sac", "td3", "ddpg", "trpo", "qrdqn", "tqc", "ars"]
+    timesteps: Positive
+    n_envs: Positive = 1
+    seed: Seed = 0
+    device: str = "auto"
+    threads: Positive = 1
+    hyperparameters: dict[str, Any] = {}
+    """Keyword arguments of the algorithm's class; a number may be {linear: start} for a schedule that falls to 0."""
+    policy_kwargs: dict[str, Any] = {}
+    """net_arch, activation_fn (by name: tanh, relu, elu), log_std_init ... of the policy."""
+    normalize: bool = False
+    """VecNormalize on observations and rewards; the statistics are saved beside the zip."""
+    evaluate: EvaluateConfig = EvaluateConfig()

@@ -1,0 +1,133 @@
+"""Gymnasium spaces as JSON and back. Gymnasium is imported only where a space object is made or taken apart."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from policykd.spine.actions import ActionMap
+from policykd.spine.errors import InputError
+
+if TYPE_CHECKING:
+    from gymnasium import Space
+
+SpaceDoc = dict[str, Any]
+
+
+def encode_space(space: Space[Any]) -> SpaceDoc:
+    """The space as a JSON document; InputError for a kind that has no such form."""
+    from gymnasium import spaces
+
+    if isinstance(space, spaces.Box):
+        return {
+            "type": "Box",
+            "shape": list(space.shape),
+            "dtype": str(space.dtype),
+            "low": _bounds(space.low),
+            "high": _bounds(space.high),
+        }
+    if isinstance(space, spaces.Discrete):
+        return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
+    if isinstance(space, spaces.MultiDiscrete):
+        return {"type": "MultiDiscrete", "nvec": space.nvec.tolist(), "start": np.asarray(space.start).tolist()}
+    if isinstance(space, spaces.MultiBinary):
+        return {"type": "MultiBinary", "shape": list(space.shape)}
+    if isinstance(space, spaces.Dict):
+        return {"type": "Dict", "spaces": {key: encode_space(sub) for key, sub in space.spaces.items()}}
+    if isinstance(space, spaces.Tuple):
+        return {"type": "Tuple", "spaces": [encode_space(sub) for sub in space.spaces]}
+    raise InputError(
+        f"space {type(space).__name__} is not supported: expected Box, Discrete, MultiDiscrete, MultiBinary, Dict or "
+        "Tuple; wrap the environment so that it has one of these"
+    )
+
+
+def decode_space(doc: SpaceDoc) -> Space[Any]:
+    """The inverse of `encode_space`."""
+    from gymnasium import spaces
+
+    kind = doc["type"]
+    if kind == "Box":
+        shape, dtype = tuple(doc["shape"]), np.dtype(doc["dtype"])
+        low = np.asarray([float(x) for x in doc["low"]], np.float64).astype(dtype).reshape(shape)
+        high = np.asarray([float(x) for x in doc["high"]], np.float64).astype(dtype).reshape(shape)
+        return spaces.Box(low, high, shape, dtype.type)
+    if kind == "Discrete":
+        return spaces.Discrete(doc["n"], start=doc["start"])
+    if kind == "MultiDiscrete":
+        return spaces.MultiDiscrete(np.asarray(doc["nvec"]), start=np.asarray(doc["start"]))
+    if kind == "MultiBinary":
+        shape = tuple(doc["shape"])
+        return spaces.MultiBinary(shape if len(shape) != 1 else shape[0])
+    if kind == "Dict":
+        return spaces.Dict({key: decode_space(sub) for key, sub in doc["spaces"].items()})
+    if kind == "Tuple":
+        return spaces.Tuple([decode_space(sub) for sub in doc["spaces"]])
+    raise InputError(
+        f"space type {kind!r} is not known: expected Box, Discrete, MultiDiscrete, MultiBinary, Dict, Tuple"
+    )
+
+
+def action_map(space: Space[Any], *, unscale: bool) -> ActionMap:
+    """The map from distribution actions to this action space; `unscale` for policies that act in [-1, 1]."""
+    from gymnasium import spaces
+
+    if isinstance(space, spaces.Discrete):
+        return ActionMap("discrete", start=(int(space.start),))
+    if isinstance(space, spaces.MultiDiscrete):
+        start = tuple(int(x) for x in np.asarray(space.start).ravel())
+        return ActionMap("multi_discrete", shape=tuple(space.shape), start=start)
+    if isinstance(space, spaces.MultiBinary):
+        return ActionMap("multi_binary", shape=tuple(space.shape), dtype="int8")
+    if isinstance(space, spaces.Box):
+        low = tuple(float(x) for x in space.low.ravel())
+        high = tuple(float(x) for x in space.high.ravel())
+        if unscale and not np.isfinite([*low, *high]).all():
+            raise InputError(
+                "action space Box has infinite bounds, but the policy acts in [-1, 1] and needs finite ones"
+            )
+        kind: Literal["clip", "unscale"] = "unscale" if unscale else "clip"
+        return ActionMap(kind, shape=tuple(space.shape), dtype=str(space.dtype), low=low, high=high)
+    raise InputError(
+        f"action space {type(space).__name__} is not supported: expected Discrete, Box, MultiDiscrete or MultiBinary"
+    )
+
+
+def describe_space(space: Space[Any]) -> str:
+    """A short form for messages: `Box(8,) float32`, `Discrete(4)`."""
+    from gymnasium import spaces
+
+    if isinstance(space, spaces.Box):
+        return f"Box{tuple(space.shape)} {space.dtype}"
+    if isinstance(space, spaces.Dict):
+        return "Dict{" + ", ".join(f"{key}: {describe_space(sub)}" for key, sub in space.spaces.items()) + "}"
+    return str(space)
+
+
+def same_shape(expected: Space[Any], found: Space[Any]) -> bool:
+    """Whether a policy made for `expected` can act in `found`: equal kinds and sizes; bounds and dtypes may differ.
+
+    Bounds differ between versions of one environment (LunarLander's became finite), so they are no reason to refuse.
+    """
+    from gymnasium import spaces
+
+    if isinstance(expected, spaces.Dict) and isinstance(found, spaces.Dict):
+        return expected.spaces.keys() == found.spaces.keys() and all(
+            same_shape(sub, found.spaces[key]) for key, sub in expected.spaces.items()
+        )
+    if isinstance(expected, spaces.Tuple) and isinstance(found, spaces.Tuple):
+        return len(expected.spaces) == len(found.spaces) and all(
+            same_shape(a, b) for a, b in zip(expected.spaces, found.spaces, strict=True)
+        )
+    if type(expected) is not type(found):
+        return False
+    if isinstance(expected, spaces.Discrete) and isinstance(found, spaces.Discrete):
+        return bool(expected.n == found.n)
+    if isinstance(expected, spaces.MultiDiscrete) and isinstance(found, spaces.MultiDiscrete):
+        return bool(np.array_equal(expected.nvec, found.nvec))
+    return expected.shape == found.shape
+
+
+def _bounds(values: np.ndarray) -> list[float | str]:
+    return [float(x) if np.isfinite(x) else str(float(x)) for x in np.asarray(values, np.float64).ravel()]

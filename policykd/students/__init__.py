@@ -1,0 +1,1 @@
+"""Compact policies, trained as a family, loaded without the teacher."""

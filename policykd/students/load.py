@@ -1,0 +1,90 @@
+"""Opening a student file, with torch or with NumPy alone."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+
+from policykd.spine.artifact import load_artifact
+from policykd.spine.errors import InputError
+from policykd.spine.types import Array
+from policykd.students.numpy_backend import NumpyStudent
+
+if TYPE_CHECKING:
+    from policykd.students.mlp import MlpStudent
+
+_N_MEANS = {"Categorical": "n", "Bernoulli": "n", "DiagGaussian": "dim", "SquashedDiagGaussian": "dim"}
+
+
+@overload
+def load_student(path: str | Path, *, backend: Literal["torch"] = "torch", device: str = "cpu") -> MlpStudent: ...
+@overload
+def load_student(path: str | Path, *, backend: Literal["numpy"], device: str = "cpu") -> NumpyStudent: ...
+def load_student(
+    path: str | Path, *, backend: Literal["torch", "numpy"] = "torch", device: str = "cpu"
+) -> MlpStudent | NumpyStudent:
+    """The student in `path`, a file or a run folder that holds student.safetensors.
+
+    `backend="numpy"` needs neither torch nor gymnasium. Raises InputError for a file that is not a whole student.
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = file / "student.safetensors"
+    tensors, document = load_artifact(file)
+    _check(file, tensors, document)
+    if backend not in ("torch", "numpy"):
+        raise InputError(f"backend {backend!r} is not known: expected torch or numpy")
+    try:
+        plain = NumpyStudent(tensors, document)
+        plain.predict(np.zeros((1, *document["observation_space"]["shape"]), np.float32), deterministic=True)
+        if backend == "numpy":
+            return plain
+        from policykd.students.mlp import MlpStudent
+
+        return MlpStudent.from_artifact(tensors, document, device)
+    except (InputError, KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, AssertionError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"{file}: header does not describe a student that acts ({reason}); the file is damaged") from None
+
+
+def _check(path: Path, tensors: dict[str, Array], document: dict[str, Any]) -> None:
+    """Every tensor that the header promises, in its shape, and no other."""
+    expected = _expected_shapes(path, document)
+    found = {name: value.shape for name, value in tensors.items()}
+    for name in expected.keys() | found.keys():
+        if expected.get(name) != found.get(name):
+            wanted, seen = expected.get(name, "nothing"), found.get(name, "nothing")
+            raise InputError(f"{path}: tensor {name} has shape {seen}, its header says {wanted}; the file is damaged")
+
+
+def _expected_shapes(path: Path, document: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    try:
+        architecture, distribution = document["architecture"], document["distribution"]
+        kind, layers = architecture["kind"], [(int(i), int(o)) for i, o in architecture["layers"]]
+        known = kind == "mlp" and architecture["activation"] in ("tanh", "relu") and document["action_map"]["kind"]
+        if not known or not float(architecture["normaliser_limit"]) > 0:
+            raise InputError(f"{path}: architecture {kind!r} is not known to this version; update policykd")
+        family = distribution["type"]
+        outputs = sum(distribution["nvec"]) if family == "MultiCategorical" else int(distribution[_N_MEANS[family]])
+        n_inputs = math.prod(document["observation_space"]["shape"])
+        document["action_space"], document["provenance"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: header is incomplete ({type(error).__name__}: {error}); the file is damaged"
+        ) from None
+    chained = all(a[1] == b[0] for a, b in pairwise(layers))
+    if not layers or not chained or (layers[0][0], layers[-1][1]) != (n_inputs, outputs):
+        raise InputError(
+            f"{path}: layers {layers} do not fit together, or not to {n_inputs} inputs and {outputs} outputs; "
+            "the file is damaged"
+        )
+    shapes: dict[str, tuple[int, ...]] = {"normaliser.mean": (layers[0][0],), "normaliser.scale": (layers[0][0],)}
+    for k, (i, o) in enumerate(layers):
+        shapes[f"layers.{k}.weight"], shapes[f"layers.{k}.bias"] = (i, o), (o,)
+    if family.endswith("Gaussian"):
+        shapes["log_std"] = (outputs,)
+    return shapes

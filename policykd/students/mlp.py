@@ -1,0 +1,129 @@
+"""One student: normaliser, dense layers, distribution, action map. Raw observations in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from policykd.loss.acting import predict
+from policykd.loss.distributions import Distribution, distribution_from_json
+from policykd.spine.actions import ActionMap
+from policykd.spine.spaces import decode_space, encode_space
+from policykd.spine.types import Array, Footprint
+from policykd.students.family import Activation
+from policykd.students.normaliser import Normaliser
+
+if TYPE_CHECKING:
+    from gymnasium import Space
+
+
+@dataclass(frozen=True)
+class MlpStudent:
+    """A multilayer perceptron that acts. `layers`: (weight [in, out], bias [out]) each; `log_std` [A] or empty."""
+
+    normaliser: Normaliser
+    layers: tuple[tuple[Tensor, Tensor], ...]
+    log_std: Tensor
+    activation: Activation
+    distribution: Distribution
+    action_map: ActionMap
+    observation_space: Space[Any]
+    action_space: Space[Any]
+    provenance: dict[str, Any] = field(default_factory=dict)
+    generator: torch.Generator = field(default_factory=torch.Generator, compare=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.log_std.device
+
+    @property
+    def footprint(self) -> Footprint:
+        """Parameters, normaliser numbers and multiply-accumulates per action."""
+        macs = sum(w.numel() for w, _ in self.layers)
+        return Footprint(macs + sum(b.numel() for _, b in self.layers), 2 * len(self.normaliser.mean), macs)
+
+    def to(self, device: torch.device | str) -> MlpStudent:
+        """The same student on another device."""
+        from dataclasses import replace
+
+        layers = tuple((w.to(device), b.to(device)) for w, b in self.layers)
+        generator = torch.Generator(device=device)
+        return replace(self, layers=layers, log_std=self.log_std.to(device), generator=generator)
+
+    @torch.no_grad()
+    def distribution_params(self, observation: Tensor) -> Tensor:
+        """Distribution parameters [B, P] for raw observations [B, *shape]."""
+        x = self.normaliser.apply(observation.reshape(len(observation), -1))
+        for weight, bias in self.layers[:-1]:
+            x = torch.addmm(bias, x, weight)
+            x = torch.tanh(x) if self.activation == "tanh" else torch.relu(x)
+        weight, bias = self.layers[-1]
+        x = torch.addmm(bias, x, weight)
+        return torch.cat([x, self.log_std.expand(len(x), -1)], -1) if len(self.log_std) else x
+
+    def predict(
+        self,
+        observation: Array,
+        state: tuple[Array, ...] | None = None,
+        episode_start: Array | None = None,
+        deterministic: bool = False,
+    ) -> tuple[Array, tuple[Array, ...] | None]:
+        """Environment actions for one observation or a batch, as `predict` of stable-baselines3 does; no state."""
+        return predict(self, observation, deterministic=deterministic, generator=self.generator), state
+
+    def seed(self, seed: int) -> None:
+        """Seeds the draws of stochastic actions."""
+        self.generator.manual_seed(seed)
+
+    def to_artifact(self) -> tuple[dict[str, Array], dict[str, Any]]:
+        """Tensors and header document for `save_artifact`."""
+        tensors: dict[str, Array] = {"normaliser.mean": self.normaliser.mean, "normaliser.scale": self.normaliser.scale}
+        for k, (weight, bias) in enumerate(self.layers):
+            tensors[f"layers.{k}.weight"] = weight.cpu().numpy()
+            tensors[f"layers.{k}.bias"] = bias.cpu().numpy()
+        if len(self.log_std):
+            tensors["log_std"] = self.log_std.cpu().numpy()
+        footprint = self.footprint
+        document = {
+            "architecture": {
+                "kind": "mlp",
+                "activation": self.activation,
+                "layers": [list(w.shape) for w, _ in self.layers],
+                "normaliser_limit": self.normaliser.limit,
+            },
+            "observation_space": encode_space(self.observation_space),
+            "action_space": encode_space(self.action_space),
+            "distribution": self.distribution.to_json(),
+            "action_map": self.action_map.to_json(),
+            "params": footprint.params,
+            "constants": footprint.constants,
+            "macs": footprint.macs,
+            "provenance": self.provenance,
+        }
+        return tensors, document
+
+    @classmethod
+    def from_artifact(cls, tensors: dict[str, Array], document: dict[str, Any], device: str = "cpu") -> MlpStudent:
+        """The inverse of `to_artifact`; shapes were checked by the loader."""
+        architecture = document["architecture"]
+        moved = {name: torch.from_numpy(np.array(value)).to(device) for name, value in tensors.items()}
+        count = len(architecture["layers"])
+        return cls(
+            normaliser=Normaliser(
+                tensors["normaliser.mean"], tensors["normaliser.scale"], float(architecture["normaliser_limit"])
+            ),
+            layers=tuple((moved[f"layers.{k}.weight"], moved[f"layers.{k}.bias"]) for k in range(count)),
+            log_std=moved.get("log_std", torch.zeros(0, device=device)),
+            activation=architecture["activation"],
+            distribution=distribution_from_json(document["distribution"]),
+            action_map=ActionMap.from_json(document["action_map"]),
+            observation_space=decode_space(document["observation_space"]),
+            action_space=decode_space(document["action_space"]),
+            provenance=document["provenance"],
+            generator=torch.Generator(device=device),
+        )

@@ -1,0 +1,87 @@
+"""A student that acts with NumPy alone: no torch, no gymnasium, no stable-baselines3 (a Raspberry Pi)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from policykd.spine.actions import ActionMap
+from policykd.spine.errors import InputError
+from policykd.spine.types import Array
+
+
+class NumpyStudent:
+    """The same policy as `MlpStudent`, from the same file, to float32 rounding."""
+
+    def __init__(self, tensors: dict[str, Array], document: dict[str, Any], seed: int = 0) -> None:
+        architecture = document["architecture"]
+        self.document = document
+        self.action_map = ActionMap.from_json(document["action_map"])
+        self._distribution = document["distribution"]
+        self._mean, self._scale = tensors["normaliser.mean"], tensors["normaliser.scale"]
+        self._limit = np.float32(architecture["normaliser_limit"])
+        self._activation = np.tanh if architecture["activation"] == "tanh" else _relu
+        count = len(architecture["layers"])
+        self._layers = [(tensors[f"layers.{k}.weight"], tensors[f"layers.{k}.bias"]) for k in range(count)]
+        self._log_std = tensors.get("log_std", np.zeros(0, np.float32))
+        self._shape = tuple(document["observation_space"]["shape"])
+        self._rng = np.random.default_rng(seed)
+
+    def seed(self, seed: int) -> None:
+        """Seeds the draws of stochastic actions."""
+        self._rng = np.random.default_rng(seed)
+
+    def means(self, observation: Array) -> Array:
+        """Logits or means [B, M] for raw observations [B, *shape]."""
+        x = observation.reshape(len(observation), -1).astype(np.float32)
+        x = np.clip((x - self._mean) * self._scale, -self._limit, self._limit)
+        for weight, bias in self._layers[:-1]:
+            x = self._activation(x @ weight + bias)
+        weight, bias = self._layers[-1]
+        return np.asarray(x @ weight + bias)
+
+    def predict(
+        self,
+        observation: Array,
+        state: tuple[Array, ...] | None = None,
+        episode_start: Array | None = None,
+        deterministic: bool = False,
+    ) -> tuple[Array, tuple[Array, ...] | None]:
+        """Environment actions for one observation or a batch, as `predict` of stable-baselines3 does; no state."""
+        observation = np.asarray(observation)
+        single = observation.shape == self._shape
+        if not single and observation.shape[1:] != self._shape:
+            raise InputError(f"observation has shape {observation.shape}, expected {self._shape} or a batch of them")
+        means = self.means(observation[None] if single else observation)
+        action = self.action_map(self._mode(means) if deterministic else self._sample(means))
+        return (action[0] if single else action), state
+
+    def _mode(self, means: Array) -> Array:
+        kind = self._distribution["type"]
+        if kind == "Categorical":
+            return np.asarray(means.argmax(-1))
+        if kind == "MultiCategorical":
+            return np.stack([part.argmax(-1) for part in self._branches(means)], -1)
+        if kind == "Bernoulli":
+            return (means > 0).astype(np.int64)
+        return np.asarray(np.tanh(means)) if kind == "SquashedDiagGaussian" else means
+
+    def _sample(self, means: Array) -> Array:
+        kind = self._distribution["type"]
+        if kind == "Categorical":
+            return np.asarray((means + self._rng.gumbel(size=means.shape)).argmax(-1))
+        if kind == "MultiCategorical":
+            noisy = means + self._rng.gumbel(size=means.shape)
+            return np.stack([part.argmax(-1) for part in self._branches(noisy)], -1)
+        if kind == "Bernoulli":
+            return (self._rng.logistic(size=means.shape) < means).astype(np.int64)
+        noise = self._rng.standard_normal(means.shape).astype(np.float32)
+        return self._mode(means + np.exp(self._log_std) * noise)
+
+    def _branches(self, means: Array) -> list[Array]:
+        return np.split(means, np.cumsum(self._distribution["nvec"])[:-1], -1)
+
+
+def _relu(x: Array) -> Array:
+    return np.maximum(x, 0)

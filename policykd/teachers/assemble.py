@@ -1,0 +1,48 @@
+"""The last step of every source: facts and statistics become a `Teacher`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from policykd.spine.types import TeacherInfo
+from policykd.teachers.base import Interface, Teacher
+from policykd.teachers.build import build_network
+from policykd.teachers.modelspec import ModelSpec
+from policykd.teachers.networks import GsdeStd
+from policykd.teachers.normalize import Normalizer
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a teacher comes from; the fields are those of `TeacherInfo`. Without `sha256` its fingerprint is taken."""
+
+    source: str
+    sha256: str = ""
+    env_id: str | None = None
+    trained_on: str | None = None
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def make_teacher(spec: ModelSpec, normalizer: Normalizer | None, origin: Origin) -> Teacher:
+    """The teacher; InputError where weights, spaces and statistics do not fit each other."""
+    network = build_network(spec)
+    info = TeacherInfo(
+        source=origin.source,
+        sha256=origin.sha256,
+        algo=spec.algo,
+        env_id=origin.env_id,
+        trained_on=origin.trained_on,
+        layers=network.sizes,
+        activation=spec.activation,
+        normalised=normalizer is not None,
+        gsde=isinstance(network.head, GsdeStd),
+        footprint=network.footprint(normalizer.constants if normalizer else 0),
+        env_kwargs=dict(origin.env_kwargs),
+        versions=dict(spec.versions),
+        notes=origin.notes,
+    )
+    teacher = Teacher(network, Interface(spec.observation_space, spec.action_space), info, normalizer)
+    return teacher if info.sha256 else teacher.with_info(sha256=teacher.fingerprint)

@@ -1,0 +1,154 @@
+"""Running statistics of observations: VecNormalize's, read as data, and applied with its bits."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from policykd.spine.errors import InputError
+from policykd.teachers.pickledarrays import as_array, as_state, kind_of
+from policykd.teachers.pickledata import Call, DecodeError, decode
+
+Array = NDArray[np.float64]
+
+FORMAT = 1
+_MAX_BYTES = 256 * 2**20
+_REMEDY = "save it again with VecNormalize.save, or pass another file as vec_normalize"
+
+
+@dataclass(frozen=True, eq=False)
+class Normalizer:
+    """clip((x - mean) / sqrt(var + epsilon), -clip, clip) in float64, then float32.
+
+    `mean` and `var` are float64 of the observation's shape; `std` is sqrt(var + epsilon).
+    """
+
+    mean: Array
+    var: Array
+    epsilon: float = 1e-8
+    clip: float = 10.0
+
+    @property
+    def std(self) -> Array:
+        """sqrt(var + epsilon), float64."""
+        return np.asarray(np.sqrt(self.var + self.epsilon))
+
+    @property
+    def constants(self) -> int:
+        """How many numbers the normaliser holds: a mean and a deviation per entry."""
+        return 2 * self.mean.size
+
+    def tensors(self, device: torch.device) -> TensorNormalizer:
+        """The same on tensors of `device`."""
+        mean, std = torch.tensor(self.mean, device=device), torch.tensor(self.std, device=device)
+        return TensorNormalizer(mean, std, self.clip)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON document from which `normalizer_from_json` makes an equal object, to the last bit."""
+        return {
+            "format": FORMAT,
+            "mean": self.mean.tolist(),
+            "var": self.var.tolist(),
+            "clip_obs": self.clip,
+            "epsilon": self.epsilon,
+        }
+
+
+@dataclass(frozen=True)
+class TensorNormalizer:
+    """`Normalizer` on a device."""
+
+    mean: Tensor
+    std: Tensor
+    clip: float
+
+    def __call__(self, observation: Tensor) -> Tensor:
+        """float32 [B, *shape] for raw observations [B, *shape] of any numeric dtype."""
+        scaled = (observation.double() - self.mean) / self.std
+        return torch.clamp(scaled, -self.clip, self.clip).float()
+
+
+def read_normalizer(path: Path) -> Normalizer | None:
+    """Statistics from `vecnormalize.pkl` or our `normalizer.json`; None where observations are not normalised.
+
+    InputError for a missing, damaged or foreign file.
+    """
+    try:
+        data = path.read_bytes() if path.stat().st_size <= _MAX_BYTES else None
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}), expected observation statistics; {_REMEDY}"
+        ) from error
+    if data is None:
+        raise InputError(f"{path}: more than {_MAX_BYTES} bytes, expected observation statistics; {_REMEDY}")
+    if path.suffix == ".json":
+        return _from_json_bytes(data, str(path))
+    try:
+        return _from_pickle(data, str(path))
+    except DecodeError as error:
+        raise InputError(f"{path}: no readable VecNormalize statistics: {error}; {_REMEDY}") from error
+
+
+def normalizer_from_json(doc: Any, name: str) -> Normalizer:
+    """The inverse of `Normalizer.to_json`; `name` is how messages call the document."""
+    try:
+        if doc["format"] != FORMAT:
+            raise InputError(f"{name}: format {doc['format']!r}, expected {FORMAT}: use a newer policykd")
+        mean, var = np.asarray(doc["mean"], np.float64), np.asarray(doc["var"], np.float64)
+        return _checked(Normalizer(mean, var, float(doc["epsilon"]), float(doc["clip_obs"])), name)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{name}: no normaliser document ({type(error).__name__}: {error}); {_REMEDY}") from error
+
+
+def _from_json_bytes(data: bytes, name: str) -> Normalizer:
+    try:
+        doc = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{name}: not readable as JSON ({error}); {_REMEDY}") from error
+    return normalizer_from_json(doc, name)
+
+
+def _from_pickle(data: bytes, name: str) -> Normalizer | None:
+    state = as_state(decode(data, max_bytes=_MAX_BYTES), "VecNormalize")
+    if state.get("norm_obs", True) is False:
+        return None
+    statistics = state.get("obs_rms")
+    if not isinstance(statistics, Call):
+        raise InputError(f"{name}: statistics of {kind_of(statistics)} observations, expected one array: Dict "
+                         "observations are not supported yet; use a teacher on vector observations")  # fmt: skip
+    moments = as_state(statistics, "RunningMeanStd")
+    mean = as_array(moments.get("mean")).astype(np.float64)
+    var = as_array(moments.get("var")).astype(np.float64)
+    clip, epsilon = _number(state, "clip_obs"), _number(state, "epsilon")
+    return _checked(Normalizer(mean, var, epsilon, clip), name)
+
+
+def _number(state: dict[Any, Any], key: str) -> float:
+    value = as_array(state.get(key))
+    if value.shape != ():
+        raise DecodeError(f"{key} is no number")
+    return float(value)
+
+
+def _checked(normalizer: Normalizer, name: str) -> Normalizer:
+    if normalizer.mean.shape != normalizer.var.shape:
+        raise InputError(f"{name}: mean {normalizer.mean.shape} and variance {normalizer.var.shape} differ; {_REMEDY}")
+    finite = (
+        np.isfinite(normalizer.mean).all() and np.isfinite(normalizer.var).all() and math.isfinite(normalizer.epsilon)
+    )
+    if (
+        not finite
+        or math.isnan(normalizer.clip)
+        or normalizer.clip <= 0
+        or np.any(normalizer.var + normalizer.epsilon <= 0)
+    ):
+        raise InputError(f"{name}: NaN, infinite or negative statistics: the file is damaged; {_REMEDY}")
+    return normalizer

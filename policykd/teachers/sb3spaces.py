@@ -1,0 +1,146 @@
+"""Spaces of a stable-baselines3 zip, old gym's or gymnasium's, rebuilt from what the file says in plain.
+
+The exact bounds stand in the serialised field, which is decoded as data; the printed ones, rounded and shortened by
+numpy, are used where that field cannot be read.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policykd.spine.errors import InputError
+from policykd.teachers.pickledarrays import as_array, as_state, is_array
+from policykd.teachers.pickledata import DecodeError, decode
+
+if TYPE_CHECKING:
+    from gymnasium import Space
+
+Array = NDArray[Any]
+
+MAX_SIZE = 10_000_000  # numbers in one observation or action
+_KINDS = ("Box", "Discrete", "MultiDiscrete", "MultiBinary")
+_DTYPES = (
+    "bool",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "float16",
+    "float32",
+    "float64",
+)
+_REMEDY = "save the model again with stable-baselines3"
+
+
+def read_space(entry: Any, field: str, name: str) -> Space[Any]:
+    """The space in `field` (observation_space, action_space) of the file called `name`; InputError if it has none."""
+    kind = _kind(entry)
+    if kind not in _KINDS:
+        raise InputError(
+            f"{name}: {field} is {kind!r}, which is not supported yet: expected one of {', '.join(_KINDS)}; use a "
+            "teacher with such a space"
+        )
+    facts = dict(entry) | _serialised(entry, kind)
+    try:
+        return _build(kind, facts)
+    except (DecodeError, ValueError, TypeError, KeyError, AssertionError, OverflowError) as error:
+        found = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{name}: {field} ({kind}) cannot be read: {found}; {_REMEDY}") from error
+
+
+def _kind(entry: Any) -> str:
+    """The class name in `<class 'gymnasium.spaces.box.Box'>`."""
+    text = entry.get(":type:") if isinstance(entry, dict) else None
+    return text.removeprefix("<class '").removesuffix("'>").rpartition(".")[2] if isinstance(text, str) else "missing"
+
+
+def _serialised(entry: dict[str, Any], kind: str) -> dict[str, Any]:
+    """The attributes in the serialised field that are numbers or arrays; none where the field is not readable."""
+    try:
+        state = as_state(decode(base64.b64decode(entry[":serialized:"], validate=True)), kind)
+    except (KeyError, TypeError, ValueError, binascii.Error, DecodeError):
+        return {}
+    names = ("low", "high", "n", "nvec", "start")
+    return {key: as_array(state[key]) for key in names if key in state and _numeric(state[key])}
+
+
+def _numeric(tree: Any) -> bool:
+    if isinstance(tree, int):
+        return True
+    if not is_array(tree):
+        return False
+    try:
+        as_array(tree)
+    except DecodeError:
+        return False
+    return True
+
+
+def _build(kind: str, facts: dict[str, Any]) -> Space[Any]:
+    from gymnasium import spaces
+
+    if kind == "Box":
+        return _box(facts)
+    if kind == "Discrete":
+        return spaces.Discrete(_integer(facts["n"]), start=_integer(facts.get("start", 0)))
+    if kind == "MultiDiscrete":
+        nvec = _numbers(facts["nvec"], None).astype(np.int64)
+        start = _numbers(facts["start"], nvec.shape).astype(np.int64) if facts.get("start") is not None else None
+        return spaces.MultiDiscrete(nvec, start=start)
+    shape = tuple(_integer(size) for size in _list(facts.get("n", facts.get("_shape"))))
+    return spaces.MultiBinary(shape if len(shape) != 1 else shape[0])
+
+
+def _box(facts: dict[str, Any]) -> Space[Any]:
+    from gymnasium import spaces
+
+    shape = tuple(_integer(size) for size in _list(facts.get("_shape", facts.get("shape"))))
+    dtype = facts.get("dtype")
+    if dtype not in _DTYPES:
+        raise ValueError(f"dtype {str(dtype)[:40]!r}")
+    if any(size < 0 for size in shape) or math.prod(shape) > MAX_SIZE:
+        raise ValueError(f"shape {shape}")
+    low, high = _numbers(facts["low"], shape).astype(dtype), _numbers(facts["high"], shape).astype(dtype)
+    if np.isnan(low).any() or np.isnan(high).any():
+        raise ValueError("bounds that are NaN")
+    return spaces.Box(low, high, shape, np.dtype(dtype).type)
+
+
+def _numbers(value: Any, shape: tuple[int, ...] | None) -> Array:
+    """An array, from an array or from numpy's print of one; ValueError for a print that was shortened."""
+    if isinstance(value, list | int | float):
+        array = np.asarray(value, np.float64)
+    elif isinstance(value, str):
+        if "..." in value:
+            raise ValueError("printed bounds are shortened, and the serialised ones cannot be read")
+        array = np.asarray([float(token) for token in value.replace("[", " ").replace("]", " ").split()], np.float64)
+    else:
+        array = np.asarray(value)
+    return array if shape is None else array.reshape(shape)
+
+
+def _integer(value: Any) -> int:
+    array = np.asarray(value)
+    if array.shape != () or array.dtype.kind not in "iuU":
+        raise ValueError("expected one integer")
+    return int(array)
+
+
+def _list(value: Any) -> list[Any]:
+    if isinstance(value, np.ndarray):
+        return [int(n) for n in value.ravel()]
+    if isinstance(value, list):
+        return value
+    if isinstance(value, int):
+        return [value]
+    raise ValueError("a malformed shape")

@@ -1,0 +1,62 @@
+"""YAML read as data: python tags become the plain values they carry, and no object is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from policykd.spine.errors import InputError
+
+_MAX_BYTES = 2**20
+_PYTHON = "tag:yaml.org,2002:python/"
+_PAIRS = ("object/apply:collections.OrderedDict", "object/new:collections.OrderedDict")
+
+
+class _DataLoader(yaml.SafeLoader):
+    """SafeLoader for which a python tag is no instruction."""
+
+
+def _plain(loader: _DataLoader, suffix: str, node: yaml.Node) -> Any:
+    """The value under a python tag: an OrderedDict as a dict, everything else without its tag."""
+    if isinstance(node, yaml.MappingNode):
+        return loader.construct_mapping(node, deep=True)
+    if isinstance(node, yaml.SequenceNode):
+        values = loader.construct_sequence(node, deep=True)
+        if suffix in _PAIRS and len(values) == 1 and isinstance(values[0], list):
+            return dict(values[0])
+        return values
+    return loader.construct_scalar(node) if isinstance(node, yaml.ScalarNode) else None
+
+
+_DataLoader.add_multi_constructor(_PYTHON, _plain)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; InputError for a file that is missing, too large, damaged or no mapping."""
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise InputError(f"{path}: more than {_MAX_BYTES} bytes, expected a small YAML file; fetch it again")
+        raw = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}), expected a YAML file; fetch it again") from error
+    loader = None
+    try:
+        loader = _DataLoader(raw)
+        data = loader.get_single_data()
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(
+            f"{path}: no readable YAML ({type(error).__name__}: {reason}); fetch the file again"
+        ) from error
+    finally:
+        if loader is not None:
+            loader.dispose()
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise InputError(
+            f"{path}: holds a {type(data).__name__}, expected a mapping of names to values; fetch it again"
+        )
+    return {str(key): value for key, value in data.items()}

@@ -1,0 +1,61 @@
+"""Members of a zip under bounds: how many, how large, each name once. Nothing is unpacked to disk."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from collections import Counter
+
+from policykd.spine.errors import InputError
+
+MAX_MEMBERS = 20_000
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+
+class Archive:
+    """A zip in memory. `name` is how messages call it; `remedy` ends them with what to do."""
+
+    def __init__(self, data: bytes, name: str, remedy: str) -> None:
+        self.name, self.remedy = name, remedy
+        try:
+            self._zip = zipfile.ZipFile(io.BytesIO(data))
+        except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
+            raise InputError(f"{name}: not a readable zip ({error}); {remedy}") from error
+        infos = self._zip.infolist()
+        if len(infos) > MAX_MEMBERS:
+            raise InputError(f"{name}: {len(infos)} members, more than the limit of {MAX_MEMBERS}; {remedy}")
+        if infos and min(info.header_offset for info in infos) != 0:
+            # the end of a truncated file can hold a whole smaller zip, such as SB3's policy.optimizer.pth
+            raise InputError(f"{name}: not a readable zip (it is truncated, or something precedes it); {remedy}")
+        self._infos = {info.filename: info for info in infos}
+        repeated = [member for member, count in Counter(info.filename for info in infos).items() if count > 1]
+        if repeated:
+            raise InputError(f"{name}: member {repeated[0]!r} occurs more than once; {remedy}")
+
+    @property
+    def members(self) -> list[str]:
+        """The names of the members, in the order of the zip."""
+        return list(self._infos)
+
+    def size(self, member: str) -> int:
+        """The size in bytes that the zip declares for a member."""
+        return self._infos[member].file_size
+
+    def read(self, member: str, limit: int) -> bytes:
+        """A member of at most `limit` bytes; InputError if it is missing, larger, damaged or encrypted."""
+        info = self._infos.get(member)
+        if info is None:
+            raise InputError(f"{self.name}: has no member {member!r}; {self.remedy}")
+        if info.file_size > limit:
+            raise InputError(f"{self.name}: {member!r} has {info.file_size} bytes, more than {limit}; {self.remedy}")
+        if info.flag_bits & 1 or info.compress_type not in _METHODS:
+            raise InputError(f"{self.name}: {member!r} is encrypted or packed in an unusual way; {self.remedy}")
+        try:
+            with self._zip.open(info) as stream:
+                data = stream.read(limit + 1)
+        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, RuntimeError) as error:
+            raise InputError(f"{self.name}: {member!r} is damaged ({error}); {self.remedy}") from error
+        if len(data) != info.file_size:
+            raise InputError(f"{self.name}: {member!r} has {len(data)} of {info.file_size} bytes; {self.remedy}")
+        return data

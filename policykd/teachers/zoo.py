@@ -1,0 +1,141 @@
+"""RL-Zoo folders: ALGO/ENV_1/ with ENV.zip beside ENV/config.yml, args.yml and vecnormalize.pkl."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from policykd.spine.errors import InputError
+from policykd.teachers.yamldata import read_yaml
+
+BEST = "best_model.zip"
+STATISTICS = "vecnormalize.pkl"
+_CHECKPOINT = "rl_model_"
+_UNSUPPORTED = ("env_wrapper", "frame_stack", "vec_env_wrapper")
+_NO_NORM_OBS = re.compile(r"norm_obs['\"]?\s*[:=]\s*False")
+
+
+@dataclass(frozen=True)
+class ZooEntry:
+    """What a folder of the zoo says of its teacher. `statistics` is None where observations are not normalised."""
+
+    zip_path: Path
+    algo: str | None
+    env_id: str
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    statistics: Path | None = None
+
+
+def find_zip(folder: Path) -> Path:
+    """The zip of the final model in a zoo folder, or best_model.zip where there is no other; InputError if none."""
+    zips = sorted(folder.glob("*.zip"))
+    named = folder / f"{_env_of(folder)}.zip"
+    if named in zips:
+        return named
+    finals = [path for path in zips if path.name != BEST and not path.name.startswith(_CHECKPOINT)]
+    if len(finals) == 1:
+        return finals[0]
+    if not finals and folder / BEST in zips:
+        return folder / BEST
+    found = zips or sorted(folder.iterdir())
+    names = ", ".join(path.name for path in found[:5]) or "nothing"
+    raise InputError(
+        f"{folder}: no teacher to choose (found {names}): expected {named.name}, best_model.zip or teacher.zip; pass "
+        "the path of one zip"
+    )
+
+
+def details_of(zip_path: Path) -> Path | None:
+    """The zoo's folder of settings that belongs to a zip; None where there is none."""
+    for folder in (zip_path.with_suffix(""), zip_path.parent / _env_of(zip_path.parent)):
+        if any((folder / name).is_file() for name in ("config.yml", "args.yml")):
+            return folder
+    return None
+
+
+def read_entry(zip_path: Path, details: Path, *, statistics_given: bool) -> ZooEntry:
+    """The settings beside a zip of the zoo.
+
+    InputError where they name something that is not supported, or statistics that are missing; `statistics_given`
+    says that the user passed some.
+    """
+    config = read_yaml(details / "config.yml") if (details / "config.yml").is_file() else {}
+    args = read_yaml(details / "args.yml") if (details / "args.yml").is_file() else {}
+    for key in _UNSUPPORTED:
+        if config.get(key) not in (None, [], "", 1, "1"):
+            raise InputError(
+                f"{details / 'config.yml'}: the teacher was trained with {key} {_short(config[key])}, which is not "
+                "supported yet: use a teacher without it"
+            )
+    env_id = args.get("env") if isinstance(args.get("env"), str) else details.name
+    statistics = None
+    if not statistics_given and (_normalises(config) or _unsaid(details)):
+        statistics = _statistics(zip_path, details)
+    algo = args.get("algo") if isinstance(args.get("algo"), str) else zip_path.parent.parent.name
+    return ZooEntry(zip_path, algo, str(env_id), _env_kwargs(args, config, details), statistics)
+
+
+def _env_of(folder: Path) -> str:
+    """`LunarLander-v2` for a folder LunarLander-v2_1."""
+    return re.sub(r"_\d+$", "", folder.resolve().name)
+
+
+def _normalises(config: dict[str, Any]) -> bool:
+    """Whether observations are normalised; the value may be text such as `dict(norm_obs=True)`, which is not run."""
+    value = config.get("normalize", False)
+    if isinstance(value, dict):
+        return value.get("norm_obs", True) is not False
+    if isinstance(value, str):
+        return value.strip().lower() not in ("", "false") and not _NO_NORM_OBS.search(value)
+    return bool(value)
+
+
+def _unsaid(details: Path) -> bool:
+    """Whether there are statistics and no configuration that speaks of them."""
+    return (details / STATISTICS).is_file() and not (details / "config.yml").is_file()
+
+
+def _statistics(zip_path: Path, details: Path) -> Path:
+    path = details / STATISTICS
+    if zip_path.name == BEST or zip_path.name.startswith(_CHECKPOINT):
+        raise InputError(
+            f"{zip_path}: was trained with normalised observations, and {path} belongs to the final model, not to this "
+            "one: pass the statistics that fit it as vec_normalize"
+        )
+    if not path.is_file():
+        raise InputError(
+            f"{path}: missing, but {details / 'config.yml'} says that observations were normalised: fetch the file, or "
+            "pass another as vec_normalize (without it the teacher acts at random)"
+        )
+    return path
+
+
+def _env_kwargs(args: dict[str, Any], config: dict[str, Any], details: Path) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for kwargs in (config.get("env_kwargs"), args.get("env_kwargs")):
+        if kwargs in (None, "", []):
+            continue
+        if not isinstance(kwargs, dict) or not all(_is_plain(value) for value in kwargs.values()):
+            raise InputError(
+                f"{details}: env_kwargs {_short(kwargs)} is no mapping of plain values: mend args.yml, "
+                "or pass the zip alone"
+            )
+        merged.update({str(key): value for key, value in kwargs.items()})
+    return merged
+
+
+def _is_plain(value: Any, depth: int = 0) -> bool:
+    if isinstance(value, list) and depth < 3:
+        return len(value) < 10_000 and all(_is_plain(item, depth + 1) for item in value)
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _short(value: Any) -> str:
+    text = repr(value) if isinstance(value, str | int | float) else f"{type(value).__name__}"
+    if isinstance(value, list) and all(isinstance(item, str) for item in value[:5]):
+        text = ", ".join(repr(item[:80]) for item in value[:5])
+    if isinstance(value, dict):
+        text = ", ".join(repr(str(key)[:80]) for key in list(value)[:5])
+    return text[:200]

@@ -1,0 +1,86 @@
+"""The wheel holds what an installed user needs, and works where there is no checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.house.rules import ROOT
+
+pytestmark = pytest.mark.xdist_group("wheel")  # one build for all of them
+
+
+def _run(*command: str | Path, cwd: Path, env: dict[str, str] | None = None) -> str:
+    done = subprocess.run(
+        list(map(str, command)), cwd=cwd, env=env, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel, by way of the source distribution, as a package index would get it."""
+    folder = tmp_path_factory.mktemp("dist")
+    _run(sys.executable, "-m", "hatchling", "build", "-d", folder, cwd=ROOT)
+    unpacked = folder / "source"
+    unpacked.mkdir()
+    _run("tar", "-xzf", next(folder.glob("*.tar.gz")), "-C", unpacked, cwd=folder)
+    from_source = folder / "from_source"
+    _run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", from_source, cwd=next(unpacked.iterdir()))
+    built, rebuilt = next(folder.glob("*.whl")), next(from_source.glob("*.whl"))
+    assert zipfile.ZipFile(built).namelist() == zipfile.ZipFile(rebuilt).namelist()
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """Runs a command with the wheel's policykd in place of the checkout's; returns what it printed."""
+    site, elsewhere = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("elsewhere")
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet")
+    _run(*pip, "--no-deps", "--no-index", "--target", site, wheel, cwd=elsewhere)
+    env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    env["PYTHONPATH"] = str(site)
+
+    def run(*command: str | Path) -> str:
+        return _run(sys.executable, *command, cwd=elsewhere, env=env)
+
+    origin = Path(run("-c", "import policykd; print(policykd.__file__)").strip())
+    assert origin.is_relative_to(site)
+    return run
+
+
+def test_wheel_holds_what_a_user_needs_and_nothing_else(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert "policykd/py.typed" in names
+    for folder, inside in (("configs", "policykd/configs"), ("policykd", "policykd")):
+        for path in (ROOT / folder).rglob("*"):
+            if path.is_file() and path.suffix in {".py", ".yaml", ".zip", ".json", ".npz", ".safetensors"}:
+                assert f"{inside}/{path.relative_to(ROOT / folder).as_posix()}" in names
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"policykd"}
+    assert not [name for name in names if "__pycache__" in name or name.endswith(".pyc")]
+
+
+def test_installed_command_answers(installed):
+    assert "distill" in installed("-m", "policykd", "--help")
+
+
+def test_installed_command_distils_a_built_in_teacher(installed, tmp_path):
+    out = tmp_path / "run"
+    small = ("rollout.timesteps=2000", "rollout.rounds=2", "update.n_updates=20", "evaluate.episodes=4")
+    installed("-m", "policykd", "distill", "--out", out, *small)
+    assert {"config.yaml", "result.json", "student.safetensors"} <= {path.name for path in out.iterdir()}
+
+
+def test_installed_configurations_and_teachers_are_found(installed):
+    code = "from {} import {} as names; print(*names())"
+    configs = installed("-c", code.format("policykd.spine.config.load", "shipped_names")).split()
+    folder = ROOT / "configs"
+    assert configs == sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    teachers = installed("-c", code.format("policykd.teachers.load", "builtin_names")).split()
+    assert "cartpole" in teachers

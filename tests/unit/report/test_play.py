@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from policykd.api import play as api_play
+from policykd.loss.distributions import Categorical
+from policykd.report.play import play
+from policykd.spine.artifact import save_artifact
+from policykd.spine.config.schema import EnvConfig
+from policykd.spine.errors import InputError
+from policykd.spine.spaces import action_map
+from policykd.students.mlp import MlpStudent
+from policykd.students.normaliser import Normaliser
+from policykd.teachers.load import load_teacher
+
+pytest.importorskip("PIL", reason="films need pillow: pip install policykd[video]")
+pytest.importorskip("pygame", reason="CartPole is drawn with pygame: pip install policykd[video]")
+
+TEACHER = "builtin:cartpole"
+ANY = EnvConfig()
+CARTPOLE = {"id": "CartPole-v1", "kwargs": {}, "wrappers": [{"TimeLimit": {"max_episode_steps": 20}}]}
+
+
+def student() -> MlpStudent:
+    """Linear: pushes to where the pole falls."""
+    env = gym.make("CartPole-v1")
+    weight = torch.tensor([[0.0, 0.0], [0.0, 0.0], [-1.0, 1.0], [-1.0, 1.0]])
+    return MlpStudent(
+        normaliser=Normaliser(np.zeros(4, np.float32), np.ones(4, np.float32)),
+        layers=((weight, torch.zeros(2)),),
+        log_std=torch.zeros(0),
+        activation="tanh",
+        distribution=Categorical(2),
+        action_map=action_map(env.action_space, unscale=False),
+        observation_space=env.observation_space,
+        action_space=env.action_space,
+    )
+
+
+def saved(folder: Path, provenance: Any) -> Path:
+    """A run folder with a student of that origin."""
+    save_artifact(folder / "student.safetensors", *replace(student(), provenance=provenance).to_artifact())
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    return saved(folder, {"config": {"env": CARTPOLE}})
+
+
+def expected(policy: Any, seed: int, limit: int) -> dict[str, Any]:
+    env = gym.wrappers.TimeLimit(gym.make("CartPole-v1"), limit)
+    observation, steps, over = env.reset(seed=seed)[0], 0, False
+    while not over:
+        observation, _, terminated, truncated, _ = env.step(policy.predict(observation, deterministic=True)[0])
+        steps, over = steps + 1, terminated or truncated
+    return {"return": float(steps), "steps": steps}
+
+
+def test_side_by_side(run: Path, tmp_path: Path) -> None:
+    video = tmp_path / "a.gif"
+    result = play(str(run), TEACHER, ANY, video, 3)
+    assert result == {
+        "video": str(video),
+        "seed": 3,
+        "policies": [
+            {"label": "teacher", **expected(load_teacher(TEACHER), 3, 20)},
+            {"label": "student", **expected(student(), 3, 20)},
+        ],
+    }
+    from PIL import Image
+
+    with Image.open(video) as image:
+        assert image.size[0] == 800  # two panels of 600 columns, shrunk
+        assert getattr(image, "n_frames", 0) > 5
+
+
+def test_the_student_alone_by_its_file(run: Path, tmp_path: Path) -> None:
+    result = play(str(run / "student.safetensors"), None, ANY, tmp_path / "a.gif", 0)
+    assert result["policies"] == [{"label": "student", **expected(student(), 0, 20)}]
+
+
+def test_mp4(run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("imageio_ffmpeg", reason=".mp4 needs ffmpeg: pip install policykd[video]")
+    api_play(str(run), teacher=TEACHER, video=tmp_path / "a.mp4", seed=1)
+    assert (tmp_path / "a.mp4").stat().st_size > 1000
+
+
+def test_a_teacher_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("policykd.report.video._NO_LIMIT_STEPS", 5)
+    result = play(TEACHER, None, ANY, tmp_path / "a.gif", 0)
+    assert result["policies"] == [{"label": "teacher", "return": 5.0, "steps": 5}]
+
+
+def test_window(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    result = play(str(run), None, ANY, None, 2)
+    assert result == {"video": None, "seed": 2, "policies": [{"label": "student", **expected(student(), 2, 20)}]}
+
+
+def test_no_display(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("policykd.report.video.sys.platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(InputError, match="no display"):
+        play(str(run), None, ANY, None, 2)
+
+
+def test_a_film_is_not_overwritten(run: Path, tmp_path: Path) -> None:
+    video = tmp_path / "a.gif"
+    video.write_bytes(b"mine")
+    with pytest.raises(InputError, match="exists already"):
+        play(str(run), None, ANY, video, 0)
+    assert video.read_bytes() == b"mine"
+
+
+def test_the_named_environment_is_taken(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"env Acrobot-v1: its observation space is Box\(6,\).*the student was made for"):
+        play(str(run), None, EnvConfig(id="Acrobot-v1"), tmp_path / "a.gif", 0)
+    with pytest.raises(InputError, match="env Acrobot-v1: .*the teacher was made for"):
+        play(TEACHER, None, EnvConfig(id="Acrobot-v1"), tmp_path / "a.gif", 0)
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        ({"id": None}, "names no environment: say which one with --env ID"),
+        ({"id": "antigravity:Thing-v0"}, "uses 'antigravity:Thing-v0'"),
+        ({"id": "Thing-v0"}, "not a registered environment"),
+        ({"id": 3}, "its environment cannot be read"),
+        ({"id": "CartPole-v1", "wrappers": ["antigravity:Wrapper"]}, "uses 'antigravity:Wrapper'"),
+        ({"id": "CartPole-v1", "wrappers": [{"RecordVideo": {"video_folder": "x"}}]}, "uses 'RecordVideo'"),
+        ({"id": "CartPole-v1", "kwargs": {"a": [{"env_id": "antigravity:X-v0"}]}}, "uses 'antigravity:X-v0'"),
+        ({"id": "CartPole-v1", "wrappers": 3}, "its environment cannot be read"),
+    ],
+)
+def test_nothing_that_a_file_names_is_imported(env: dict[str, Any], message: str, run: Path, tmp_path: Path) -> None:
+    import sys
+
+    saved(run, {"config": {"env": env}})
+    with pytest.raises(InputError, match=message) as caught:
+        play(str(run), None, EnvConfig(allow_import=True), tmp_path / "a.gif", 0)
+    assert "\n" not in str(caught.value)
+    assert "antigravity" not in sys.modules
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+
+
+@pytest.mark.parametrize("provenance", [{}, {"config": []}, {"config": {"env": []}}])
+def test_a_student_without_a_record(provenance: dict[str, Any], run: Path, tmp_path: Path) -> None:
+    saved(run, provenance)
+    with pytest.raises(InputError, match="names no environment"):
+        play(str(run), None, ANY, tmp_path / "a.gif", 0)
+    result = play(str(run), None, EnvConfig(id="CartPole-v1"), tmp_path / "a.gif", 0)
+    assert result["policies"][0]["steps"] > 20
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31])
+def test_seed(seed: int, run: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--seed"):
+        play(str(run), None, ANY, tmp_path / "a.gif", seed)

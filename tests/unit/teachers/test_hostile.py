@@ -1,0 +1,329 @@
+"""What a file names is never run, and damage of any kind ends in one line."""
+
+from __future__ import annotations
+
+import base64
+import json
+import pickle
+import struct
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from policykd.spine.errors import InputError
+from policykd.teachers.load import load_teacher
+from policykd.teachers.normalize import read_normalizer
+from policykd.teachers.pickledata import DecodeError, decode
+from policykd.teachers.weights import read_state_dict
+from policykd.teachers.yamldata import read_yaml
+from tests.support.teachers import Gadget, Spaces, box, edit_data, members, write_zip, zip_bytes
+
+_watched: list[list[str]] = []
+
+
+def _audit(event: str, args: tuple[Any, ...]) -> None:
+    if _watched and event in ("pickle.find_class", "exec", "os.system", "subprocess.Popen", "compile"):
+        _watched[-1].append(f"{event} {args!r:.80}")
+
+
+sys.addaudithook(_audit)
+
+
+@pytest.fixture
+def sentinel(tmp_path: Path) -> Path:
+    return tmp_path / "sentinel"
+
+
+@pytest.fixture
+def nothing_runs(sentinel: Path, zipped: Path, statistics: Path) -> Iterator[None]:
+    """Fails the test if a gadget ran, or if anything was unpickled or executed meanwhile.
+
+    Imports execute modules: by the time of the other two fixtures they are over.
+    """
+    _watched.append([])
+    yield
+    events = _watched.pop()
+    assert not sentinel.exists()
+    assert events == []
+
+
+@pytest.fixture
+def zipped(tmp_path: Path) -> Path:
+    model = PPO("MlpPolicy", Spaces(box(30), spaces.Discrete(3)), device="cpu", policy_kwargs={"net_arch": [8]})
+    model.save(tmp_path / "model.zip")
+    load_teacher(tmp_path / "model.zip")
+    return tmp_path / "model.zip"
+
+
+@pytest.fixture
+def statistics(tmp_path: Path) -> Path:
+    venv = VecNormalize(DummyVecEnv([lambda: Spaces(box(30), spaces.Discrete(3))]))
+    venv.reset()
+    venv.save(str(tmp_path / "vecnormalize.pkl"))
+    read_normalizer(tmp_path / "vecnormalize.pkl")
+    return tmp_path / "vecnormalize.pkl"
+
+
+def gadget(sentinel: Path) -> bytes:
+    return pickle.dumps(Gadget(sentinel))
+
+
+def test_the_gadget_works(sentinel: Path) -> None:
+    pickle.loads(gadget(sentinel)).close()
+    assert sentinel.exists()
+
+
+@pytest.mark.usefixtures("nothing_runs")
+def test_gadgets_in_the_serialised_fields(zipped: Path, sentinel: Path) -> None:
+    data = json.loads(members(zipped)["data"])
+    fields = [key for key, value in data.items() if isinstance(value, dict) and ":serialized:" in value]
+    assert {"policy_class", "observation_space", "action_space"} <= set(fields)
+    for key in fields:
+        data[key][":serialized:"] = base64.b64encode(gadget(sentinel)).decode()
+    write_zip(zipped, members(zipped) | {"data": json.dumps(data).encode()})
+    assert load_teacher(zipped).predict(np.zeros(30, np.float32))[0].shape == ()
+
+
+@pytest.mark.usefixtures("nothing_runs")
+@pytest.mark.parametrize("member", ["policy.pth", "data"])
+def test_gadgets_in_place_of_a_member(zipped: Path, sentinel: Path, member: str) -> None:
+    write_zip(zipped, members(zipped) | {member: gadget(sentinel)})
+    with pytest.raises(InputError):
+        load_teacher(zipped)
+
+
+@pytest.mark.usefixtures("nothing_runs")
+def test_gadget_among_the_weights(zipped: Path, sentinel: Path) -> None:
+    for evil in ({"action_net.weight": Gadget(sentinel)}, Gadget(sentinel), [Gadget(sentinel)]):
+        inner = zip_bytes({"archive/data.pkl": pickle.dumps(evil, 2), "archive/version": b"3"})
+        write_zip(zipped, members(zipped) | {"policy.pth": inner})
+        with pytest.raises(InputError, match="torch state dict"):
+            load_teacher(zipped)
+
+
+@pytest.mark.usefixtures("nothing_runs")
+def test_gadget_in_the_statistics(statistics: Path, sentinel: Path) -> None:
+    statistics.write_bytes(gadget(sentinel))
+    with pytest.raises(InputError, match="VecNormalize"):
+        read_normalizer(statistics)
+
+
+@pytest.mark.usefixtures("nothing_runs")
+@pytest.mark.parametrize("tag", ["apply", "new"])
+def test_python_tags_in_yaml(tmp_path: Path, sentinel: Path, tag: str) -> None:
+    path = tmp_path / "config.yml"
+    path.write_text(f"a: !!python/object/{tag}:builtins.open ['{sentinel}', w]\nb: !!python/name:os.system\n")
+    assert read_yaml(path) == {"a": [str(sentinel), "w"], "b": ""}
+
+
+def test_ordered_dict_in_yaml_is_a_dict(tmp_path: Path) -> None:
+    path = tmp_path / "config.yml"
+    path.write_text("!!python/object/apply:collections.OrderedDict\n- - - a\n    - 1\n  - - b\n    - {c: 2}\n")
+    assert read_yaml(path) == {"a": 1, "b": {"c": 2}}
+
+
+@pytest.mark.parametrize(
+    "text", ["[1, 2", "- 1", "a: [" * 5000, "? {a: 1}\n: 2", "!!python/object/apply:collections.OrderedDict [[1]]"]
+)
+def test_odd_yaml_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.yml"
+    path.write_text(text)
+    with pytest.raises(InputError) as error:
+        read_yaml(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x80\x05\x96" + struct.pack("<Q", 2**62) + b".",  # BYTEARRAY8 of 4 EiB
+        b"\x80\x05\x8e" + struct.pack("<Q", 2**62) + b".",  # BINBYTES8
+        b"\x80\x05\x8d" + struct.pack("<Q", 2**62) + b".",  # BINUNICODE8
+        b"\x80\x02\x8b" + struct.pack("<i", 2**30) + b".",  # LONG4
+        b"\x80\x02\x8b" + struct.pack("<i", 200_000) + b"\x7f" * 200_000 + b".",
+        b"\x80\x05\x97.",  # NEXT_BUFFER
+        b"I" + b"9" * 100_000 + b"\n.",
+        b"cos\nsystem\n(S'ls'\ntR.",
+        b"(i__builtin__\nopen\n.",
+        b"\x82\x01.",  # EXT1
+        b"P1\n.",
+        b"(((((.",
+        b"}}N..",
+        b"]h\x05.",
+        b"}]Ns.",  # an unhashable key
+        b".",
+        b"",
+        b"\x80\x04" + b"(" * 100_000 + b"t" * 100_000,
+    ],
+    ids=range(18),
+)  # fmt: skip
+def test_odd_pickles_are_refused_quickly(data: bytes) -> None:
+    start = time.perf_counter()
+    with pytest.raises(DecodeError) as error:
+        decode(data)
+    assert time.perf_counter() - start < 2.0
+    assert len(str(error.value)) < 300
+
+
+def test_a_memo_index_allocates_nothing() -> None:
+    assert decode(b"Nr" + struct.pack("<I", 2**32 - 1) + b".") is None
+
+
+def test_self_reference_and_doubling_are_only_references() -> None:
+    assert len(decode(pickle.dumps(_loop()))) == 1
+    nested: Any = ()
+    for _ in range(60):
+        nested = (nested, nested)
+    assert len(decode(pickle.dumps(nested))) == 2
+
+
+def _loop() -> list[Any]:
+    items: list[Any] = []
+    items.append(items)
+    return items
+
+
+def _state(change: Callable[[dict[str, Any]], None]) -> bytes:
+    import io
+
+    state: dict[str, Any] = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(3)}
+    change(state)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.update(a=s["a"].to_sparse()), "expected a dense tensor"),
+        (lambda s: s.update(a=torch.ones(1).expand(1_000_000)), "over 1 numbers"),
+        (lambda s: s.update(a=torch.tensor([1.0, float("nan")])), "NaN or infinite"),
+        (lambda s: s.update(a=torch.tensor([float("inf")], dtype=torch.bfloat16)), "NaN or infinite"),
+        (lambda s: s.update(a=torch.ones(2, dtype=torch.complex64)), "not numeric"),
+        (lambda s: s.update(a=torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)), "expected a dense"),
+        (lambda s: s.update(a="text"), "expected a dense tensor, found str"),
+        (lambda s: s.update(a=torch.empty(3, device="meta")), "expected a dense tensor"),
+    ],
+)
+def test_unusual_tensors_are_refused(change: Callable[[dict[str, Any]], None], message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        read_state_dict(_state(change), "policy.pth")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_reads_every_dtype_and_layout(legacy: bool) -> None:
+    import io
+
+    base = torch.arange(12.0).reshape(3, 4)
+    state = {str(dtype): base.to(dtype) for dtype in
+             (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16,
+              torch.int8, torch.uint8, torch.bool)}  # fmt: skip
+    state |= {"transposed": base.T, "slice": base[1:, 2], "scalar": torch.tensor(3.0), "empty": torch.zeros(0, 4),
+              "parameter": torch.nn.Parameter(base)}  # fmt: skip
+    buffer = io.BytesIO()
+    torch.save(state, buffer, _use_new_zipfile_serialization=not legacy)
+    tensors = read_state_dict(buffer.getvalue(), "policy.pth")
+    assert tensors.keys() == state.keys()
+    for key, value in state.items():
+        expected = value.detach().float() if value.dtype == torch.bfloat16 else value.detach()
+        np.testing.assert_array_equal(tensors[key], expected.numpy())
+        assert tensors[key].flags.c_contiguous
+        assert tensors[key].shape == tuple(value.shape)
+
+
+def _mutations(data: bytes, n: int, seed: int) -> Iterator[bytes]:
+    rng = np.random.default_rng(seed)
+    for _ in range(n):
+        changed = bytearray(data)
+        for at in rng.integers(0, len(data), 1 + int(rng.integers(3))):
+            changed[at] ^= 1 << int(rng.integers(8))
+        yield bytes(changed)
+    for end in rng.integers(0, len(data), n // 4):
+        yield data[:end]
+
+
+def _survives(load: Callable[[], Any]) -> None:
+    """The call returns, or raises InputError of one line, soon."""
+    start = time.perf_counter()
+    message = ""
+    try:
+        load()
+    except InputError as error:
+        message = str(error)
+    assert "\n" not in message
+    assert len(message) < 700
+    assert time.perf_counter() - start < 5.0
+
+
+@pytest.mark.usefixtures("nothing_runs")
+@pytest.mark.parametrize("member", ["data", "policy.pth", None])
+def test_flipped_bits_and_truncation_of_a_zip(zipped: Path, member: str | None) -> None:
+    content, whole = members(zipped), zipped.read_bytes()
+    for changed in _mutations(whole if member is None else content[member], 120, 3):
+        if member is None:
+            zipped.write_bytes(changed)
+        else:
+            write_zip(zipped, content | {member: changed})  # with a valid outer checksum
+        _survives(lambda: load_teacher(zipped))
+
+
+@pytest.mark.usefixtures("nothing_runs")
+def test_flipped_bits_inside_the_weights(zipped: Path, tmp_path: Path) -> None:
+    content = members(zipped)
+    (tmp_path / "inner.zip").write_bytes(content["policy.pth"])
+    inner = members(tmp_path / "inner.zip")
+    name = next(name for name in inner if name.endswith("data.pkl"))
+    for changed in _mutations(inner[name], 300, 4):
+        write_zip(zipped, content | {"policy.pth": zip_bytes(inner | {name: changed})})
+        _survives(lambda: load_teacher(zipped))
+
+
+@pytest.mark.usefixtures("nothing_runs")
+def test_flipped_bits_in_serialised_spaces(zipped: Path) -> None:
+    data = json.loads(members(zipped)["data"])
+    for key in ("observation_space", "action_space"):
+        plain = base64.b64decode(data[key][":serialized:"])
+        for changed in _mutations(plain, 100, 5):
+            edit_data(zipped, **{key: data[key] | {":serialized:": base64.b64encode(changed).decode()}})
+            _survives(lambda: load_teacher(zipped))
+        edit_data(zipped, **{key: data[key]})
+
+
+@pytest.mark.usefixtures("nothing_runs")
+def test_flipped_bits_in_statistics(statistics: Path) -> None:
+    for changed in _mutations(statistics.read_bytes(), 300, 6):
+        statistics.write_bytes(changed)
+        _survives(lambda: read_normalizer(statistics))
+
+
+def test_a_zip_bomb_is_refused_before_it_unfolds(zipped: Path) -> None:
+    import io
+    import zipfile
+
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"\0" * 2**25)
+    write_zip(zipped, members(zipped) | {"policy.pth": buffer.getvalue()})
+    with pytest.raises(InputError, match="33554432 bytes, more than"):
+        load_teacher(zipped)
+
+
+def test_a_huge_discrete_space_costs_nothing(zipped: Path) -> None:
+    data = json.loads(members(zipped)["data"])
+    huge = {":type:": "<class 'gymnasium.spaces.discrete.Discrete'>", "n": 2**40, "start": 0}
+    for key in ("observation_space", "action_space"):
+        edit_data(zipped, **{key: huge})
+        with pytest.raises(InputError, match=r"outputs|one-hot"):
+            load_teacher(zipped)
+        edit_data(zipped, **{key: data[key]})
