@@ -7,22 +7,22 @@ PYTHON ?=
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet install
 LOCK = $(BIN)/uv --quiet pip compile --no-config --universal --python-version 3.11 --generate-hashes --no-build \
-	--upgrade --custom-compile-command "make lock" --overrides requirements/overrides.txt --no-emit-package torch
+	--custom-compile-command "make lock" --overrides requirements/overrides.txt --no-emit-package torch
 
-.PHONY: help demo test lint format types imports check lock wheel bench hooks env dev clean
+.PHONY: help demo test lint format types imports check lock upgrade wheel bench hooks env dev clean
 
 help:
 	@echo "make demo    set up, and distil the built-in CartPole teacher into a small student"
 	@echo "make test    set up for development, and run every test"
 	@echo "make check   lint, types, imports and tests: all that CI runs"
-	@echo "make lint | format | types | imports | wheel | bench | hooks | lock | clean"
+	@echo "make lint | format | types | imports | wheel | bench | hooks | lock | upgrade | clean"
 	@echo "VENV=folder and PYTHON=interpreter choose where the environment goes and what makes it"
 
 demo: env
 	$(BIN)/policykd distill
 
 test: dev
-	$(BIN)/python -m pytest -n auto --dist loadgroup --cov
+	$(BIN)/python -m pytest -n auto --dist loadgroup --durations 10 --cov
 
 lint: dev
 	$(BIN)/ruff check .
@@ -40,7 +40,11 @@ imports: dev
 
 check: lint types imports test
 
-# Newest versions into the lock files; --constraints keeps the second in step with the first.
+# `lock` follows pyproject.toml and changes no version without need; `upgrade` takes the newest of everything.
+# --constraints keeps the second file in step with the first.
+upgrade: LOCK += --upgrade
+upgrade: lock
+
 lock: dev
 	$(LOCK) --extra envs --output-file requirements/lock.txt pyproject.toml requirements/lock.in
 	$(LOCK) --extra dev --constraints requirements/lock.txt --output-file requirements/dev.txt \

@@ -8,12 +8,14 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from policykd.api import Run, distill, evaluate, inspect, load_teacher, play, resume, train_teacher
+    from policykd.spine.config.load import load_config, load_train_config
     from policykd.spine.config.schema import Config, TrainConfig
     from policykd.spine.errors import ConfigError, InputError, Interrupted, NumericsError, PolicykdError
     from policykd.students.load import load_student
 
 _HOMES = {
     "policykd.api": ("Run", "distill", "evaluate", "inspect", "load_teacher", "play", "resume", "train_teacher"),
+    "policykd.spine.config.load": ("load_config", "load_train_config"),
     "policykd.spine.config.schema": ("Config", "TrainConfig"),
     "policykd.spine.errors": ("ConfigError", "InputError", "Interrupted", "NumericsError", "PolicykdError"),
     "policykd.students.load": ("load_student",),
@@ -31,8 +33,10 @@ __all__ = [
     "distill",
     "evaluate",
     "inspect",
+    "load_config",
     "load_student",
     "load_teacher",
+    "load_train_config",
     "play",
     "resume",
     "train_teacher",

@@ -40,6 +40,14 @@ class Run:
         gate = self.result.get("gate")
         return None if gate is None else bool(gate["passed"])
 
+    def __str__(self) -> str:
+        held, size = self.result["retention"], self.result["student"]["params"]
+        low, high = held["ci95"]
+        return (
+            f"{self.folder}: retention {held['value']:.3f} ({low:.3f} to {high:.3f}) with {size} parameters, "
+            f"{self.result['compression']:.1f} x fewer than the teacher"
+        )
+
 
 def distill(
     config: Config | None = None,

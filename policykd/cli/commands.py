@@ -122,6 +122,7 @@ def _distill(settings: Config | None, out: Path | None, resume: Path | None) -> 
     from policykd import api
     from policykd.cli.output import print_returns
     from policykd.report.console import console_tracker
+    from policykd.report.table import aligned
     from policykd.spine.stop import StopFlag
 
     with StopFlag() as stop, console_tracker() as tracker:
@@ -130,7 +131,8 @@ def _distill(settings: Config | None, out: Path | None, resume: Path | None) -> 
         else:
             run = api.distill(settings, out=out, tracker=tracker, stop=stop)
     print_returns(run.result)
-    sys.stdout.write(f"\n  The run is in {run.folder}; watch the student: policykd play {run.folder}\n")
+    where = [("run folder", str(run.folder)), ("watch it", f"policykd play {run.folder}")]
+    sys.stdout.write(f"\n{aligned(where)}\n")
     return GATE_FAILED if run.passed is False else 0
 
 

@@ -3,57 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from policykd.evaluation.agreement import agreement_on
 from policykd.evaluation.episodes import Actor, Episodes, policy_actor, random_actor, run_episodes
 from policykd.evaluation.stats import refuse_random_teacher, retention, return_summary, worst_decile
 from policykd.learn.session import Work
-from policykd.rollout.envs import EnvSpec, env_spec
+from policykd.learn.sources import open_policy, policy_env, student_file
+from policykd.rollout.fit import check_spaces
 from policykd.spine.artifact import read_header
 from policykd.spine.config.schema import EnvConfig
 from policykd.spine.errors import InputError
 from policykd.spine.spaces import describe_space, encode_space
-from policykd.students.load import load_student
-from policykd.students.mlp import MlpStudent
 from policykd.teachers.base import Teacher
 from policykd.teachers.load import load_teacher
 
 _VISITED_FOR_AGREEMENT = 20_000
-
-
-def student_file(source: str) -> Path | None:
-    """The student file that `source` names, itself or as a run folder; None when it is not a student."""
-    path = Path(source)
-    inside = path / "student.safetensors"
-    if inside.is_file():
-        return inside
-    if path.is_dir() and (path / "config.yaml").is_file() and (path / "checkpoints").is_dir():
-        raise InputError(f"{source}: this run has no student yet; continue it with policykd distill --resume {source}")
-    return path if path.suffix == ".safetensors" else None
-
-
-def open_policy(source: str) -> MlpStudent | Teacher:
-    """A student or a teacher; InputError when `source` is neither."""
-    file = student_file(source)
-    return load_student(file) if file is not None else load_teacher(source)
-
-
-def policy_env(policy: MlpStudent | Teacher, env: EnvConfig) -> EnvSpec:
-    """The environment that the caller names, or else the one in the policy's own record (never imported)."""
-    if isinstance(policy, Teacher):
-        return env_spec(env, policy.info.env_id, policy.info.env_kwargs)
-    recorded = policy.provenance.get("config", {}).get("env", {})
-    if env.id is not None or not recorded:
-        return env_spec(env)
-    own = EnvConfig(
-        id=recorded.get("id"),
-        kwargs=recorded.get("kwargs", {}),
-        wrappers=recorded.get("wrappers", []),
-        allow_import=env.allow_import,
-    )
-    return env_spec(own)
 
 
 @dataclass(frozen=True)
@@ -82,7 +47,10 @@ def judge(source: str, teacher: str | None, env: EnvConfig, how: Judging, work: 
     seeds = how.seeds
     policy = open_policy(source)
     master = load_teacher(teacher) if teacher is not None else None
-    spec = policy_env(policy, env)
+    spec = policy_env(policy, source, env)
+    check_spaces(policy, source, spec)
+    if master is not None:
+        check_spaces(master, str(teacher), spec)
     for line in master.info.notes if master else policy.info.notes if isinstance(policy, Teacher) else ():
         work.tracker.note(line)
 

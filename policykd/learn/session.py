@@ -8,18 +8,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from policykd.evaluation.episodes import Episodes, policy_actor, random_actor, run_episodes
 from policykd.evaluation.stats import refuse_random_teacher
 from policykd.learn.defaults import Measured, resolve
-from policykd.rollout.envs import EnvSpec, make_env
+from policykd.rollout.envs import EnvSpec
+from policykd.rollout.fit import check_spaces
 from policykd.spine.checkpoint import RunFolder
 from policykd.spine.config.load import resolved_yaml
 from policykd.spine.config.schema import Config
 from policykd.spine.errors import InputError
 from policykd.spine.files import write_atomic
-from policykd.spine.spaces import describe_space, same_shape
 from policykd.spine.stop import StopFlag
 from policykd.spine.tracker import Tracker
 from policykd.teachers.base import Teacher
@@ -91,7 +89,7 @@ def prepare(config: Config, teacher: Teacher, spec: EnvSpec, folder: RunFolder, 
 
     Raises InputError for spaces that do not match and for a teacher that is no better than random.
     """
-    _check_spaces(teacher, spec)
+    check_spaces(teacher, f"the teacher {teacher.info.source}", spec)
     facts = folder.load_facts("baseline")
     if facts is not None:
         session = _resumed(config, teacher, spec, folder, work, facts)
@@ -141,28 +139,3 @@ def _measured(config: Config, teacher: Teacher, spec: EnvSpec, folder: RunFolder
 def _judge(teacher: Teacher, spec: EnvSpec, seeds: range, config: Config, work: Work) -> Episodes:
     actor = policy_actor(teacher, config.evaluate.deterministic, config.seed)
     return run_episodes(spec, actor, seeds, work, keep_visited=_VISITED_FOR_STATISTICS)
-
-
-def _check_spaces(teacher: Teacher, spec: EnvSpec) -> None:
-    env = make_env(spec)
-    try:
-        pairs = (
-            ("observation", teacher.observation_space, env.observation_space),
-            ("action", teacher.action_space, env.action_space),
-        )
-        for what, expected, found in pairs:
-            if not same_shape(expected, found):
-                raise InputError(
-                    f"env {spec.id}: its {what} space is {describe_space(found)}, the teacher {teacher.info.source} "
-                    f"was made for {describe_space(expected)}; choose its environment with --env, or add env.wrappers"
-                )
-        ours, theirs = teacher.action_space, env.action_space
-        bounds = [np.asarray(getattr(space, "low", 0)) for space in (ours, theirs)]
-        tops = [np.asarray(getattr(space, "high", 0)) for space in (ours, theirs)]
-        if not (np.allclose(bounds[0], bounds[1]) and np.allclose(tops[0], tops[1])):
-            raise InputError(
-                f"env {spec.id}: its action bounds {bounds[1].tolist()} to {tops[1].tolist()} are not the teacher's "
-                f"{bounds[0].tolist()} to {tops[0].tolist()}; add a RescaleAction wrapper to env.wrappers"
-            )
-    finally:
-        env.close()

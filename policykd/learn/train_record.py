@@ -53,6 +53,8 @@ def write_teacher(model: Any, config: TrainConfig, out: Path, command: str) -> d
     write_atomic(out / "teacher.zip", content)
     if config.normalize:
         write_json(out / "normalizer.json", _statistics(model.get_vec_normalize_env()))
+    else:
+        (out / "normalizer.json").unlink(missing_ok=True)  # an earlier teacher's would be applied to this one
     write_atomic(out / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).encode())
     write_json(out / "teacher.json", record)
     return record

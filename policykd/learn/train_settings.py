@@ -16,8 +16,8 @@ _CONTRIB = frozenset({"trpo", "qrdqn", "tqc", "ars"})
 _ELSEWHERE = {
     "policy": "it follows from the observation space",
     "env": "set env.id",
-    "seed": "set seed",
-    "device": "set device",
+    "seed": "set seed beside hyperparameters",
+    "device": "set device beside hyperparameters",
     "policy_kwargs": "set policy_kwargs beside hyperparameters",
     "n_envs": "set n_envs beside hyperparameters",
     "verbose": "progress is shown by policykd",
@@ -25,6 +25,27 @@ _ELSEWHERE = {
 }
 _CLASSES = ("rollout_buffer_class", "replay_buffer_class")
 _POLICY_CLASSES = ("features_extractor_class", "optimizer_class", "expln_class")
+_ANNOTATIONS: dict[type, tuple[str, ...]] = {  # what must stand in a parameter's annotation for a value of this type
+    type(None): ("None",),
+    bool: ("bool",),
+    int: ("int", "float"),
+    float: ("float",),
+    str: ("str",),
+    list: ("tuple",),
+    dict: ("dict",),
+}
+_EXPECTED = {
+    "float": "a number",
+    "int": "a whole number",
+    "bool": "true or false",
+    "str": "text",
+    "tuple": "a list",
+    "dict": "a mapping",
+    "None": "null",
+    "Callable": "{linear: number}",
+    "ActionNoise": "{normal: number}",
+}
+_NET_ARCH_KEYS = {"vf": frozenset({"ppo", "a2c", "trpo"}), "qf": frozenset({"sac", "tqc", "td3", "ddpg"})}
 _POLICY_POSITIONAL = ("self", "observation_space", "action_space", "lr_schedule", "use_sde")
 
 
@@ -78,7 +99,7 @@ def policy_kwargs(algo: str, policy: str, given: dict[str, Any]) -> dict[str, An
     if "activation_fn" in result:
         result["activation_fn"] = _activation(result["activation_fn"])
     if "net_arch" in result:
-        _check_net_arch(result["net_arch"])
+        _check_net_arch(algo, result["net_arch"])
     return result
 
 
@@ -95,17 +116,16 @@ def _checked(path: str, name: str, known: Iterable[str], algo: str) -> bool:
 
 
 def _value(path: str, value: Any, annotation: str, action_space: Any) -> Any:
-    takes_schedule = "Callable" in annotation
-    if isinstance(value, dict) and takes_schedule:
+    """`value` as the parameter takes it: a schedule or noise built from its mapping, a pair from a list."""
+    if isinstance(value, dict) and "Callable" in annotation:
         return _schedule(path, value)
     if isinstance(value, dict) and "ActionNoise" in annotation:
         return _noise(path, value, action_space)
-    if isinstance(value, str) and "str" not in annotation:
-        expected = "a number or {linear: number}" if takes_schedule else "a number"
-        raise InputError(f"{path}: {value!r} is text; write {expected} (YAML needs the point in 1.0e-3)")
-    if isinstance(value, list) and "tuple" in annotation:
-        return tuple(value)
-    return value
+    if not any(word in annotation for word in _ANNOTATIONS.get(type(value), ())):
+        expected = " or ".join(text for word, text in _EXPECTED.items() if word in annotation)
+        hint = " (YAML reads 1e-3 as text: write 1.0e-3)" if isinstance(value, str) else ""
+        raise InputError(f"{path}: {value!r} does not fit; expected {expected}{hint}")
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _schedule(path: str, value: dict[str, Any]) -> Any:
@@ -140,11 +160,14 @@ def _activation(name: Any) -> Any:
     return choices[name]
 
 
-def _check_net_arch(net_arch: Any) -> None:
-    widths = net_arch.values() if isinstance(net_arch, dict) else [net_arch]
-    for part in widths:
+def _check_net_arch(algo: str, net_arch: Any) -> None:
+    critic = next((key for key, algos in _NET_ARCH_KEYS.items() if algo in algos), None)
+    shapes = [net_arch]
+    if critic is not None and isinstance(net_arch, dict) and net_arch.keys() == {"pi", critic}:
+        shapes = list(net_arch.values())
+    for part in shapes:
         if not isinstance(part, list) or not all(type(width) is int and 1 <= width <= 4096 for width in part):
+            both = f", or {{pi: [64, 64], {critic}: [64, 64]}}" if critic else ""
             raise InputError(
-                f"policy_kwargs.net_arch: {net_arch!r} is not known; expected widths from 1 to 4096 as [64, 64], or "
-                "{pi: [64, 64], vf: [64, 64]}"
+                f"policy_kwargs.net_arch: {net_arch!r} is not known; expected widths from 1 to 4096 as [64, 64]{both}"
             )

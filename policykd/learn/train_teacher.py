@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from policykd.learn.defaults import resolve_device
 from policykd.learn.train_record import ShouldStop, measure_return, write_teacher
 from policykd.learn.train_settings import algorithm_class, algorithm_kwargs, policy_kwargs, policy_name
 from policykd.spine.config.schema import TrainConfig
@@ -72,6 +71,8 @@ def _threads(number: int) -> Iterator[None]:
 
 def _build(config: TrainConfig) -> Any:
     """The untrained SB3 model on its environments; InputError for every setting that SB3 refuses."""
+    from policykd.learn.defaults import resolve_device
+
     venv = _make_venv(config)
     try:
         hyperparameters = algorithm_kwargs(config.algo, config.hyperparameters, venv.action_space)
@@ -131,10 +132,18 @@ def _learn(model: Any, config: TrainConfig, progress: OnProgress | None, stop: S
             if stop():
                 # ARS ignores a returned False, so the way out is one for all: an exception
                 raise Interrupted("stopped")
-            if progress is not None and self.num_timesteps - self.reported >= every:
-                self.reported = self.num_timesteps
-                progress(min(self.num_timesteps, total), total, _recent_return(self.model))
+            if self.num_timesteps - self.reported >= every:
+                self._report()
             return True
+
+        def _on_training_end(self) -> None:
+            self._report()
+
+        def _report(self) -> None:
+            done = min(self.num_timesteps, total)
+            if progress is not None and done > self.reported:
+                self.reported = done
+                progress(done, total, _recent_return(self.model))
 
     try:
         model.learn(total, callback=Hook())

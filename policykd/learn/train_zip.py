@@ -50,6 +50,8 @@ def _settings(model: Any, torch_names: list[str]) -> dict[str, Any]:
     data = {key: value for key, value in vars(model).items() if key not in left_out}
     for key in ("observation_space", "action_space"):
         data[key] = _without_generator(data[key])
+    # learn() multiplies the noise by the number of environments; left so, training could go on with no other number
+    data["action_noise"] = getattr(model.action_noise, "base_noise", model.action_noise)
     return data
 
 

@@ -42,7 +42,7 @@ class _Stage:
 
 
 def figures(status: dict[str, float], *, short: bool = False) -> str:
-    """`KL 0.0123  agreement 98.1 %  41.2k steps/s`, in the order in which they first came; `short` fits beside a bar."""
+    """`KL 0.0123  agreement 98.1 %  41.2k steps/s`, in the order in which they came; `short` fits beside a bar."""
     parts = []
     for name, value in status.items():
         if name == "timesteps_per_s":

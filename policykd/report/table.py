@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any
 
 Json = Mapping[str, Any]
@@ -78,7 +78,7 @@ def document_table(document: Json) -> str:
     return aligned(list(_lines(document))) + "\n"
 
 
-def aligned(rows: list[tuple[str, ...]], *, numeric: bool = False) -> str:
+def aligned(rows: Sequence[tuple[str, ...]], *, numeric: bool = False) -> str:
     """Columns two spaces apart; `numeric` right-aligns all but the first."""
     if not rows:
         return ""
@@ -189,6 +189,11 @@ def _lines(document: Json, depth: int = 0) -> Iterable[tuple[str, ...]]:
         if isinstance(value, Mapping) and value:
             yield (label,)
             yield from _lines(value, depth + 1)
+        elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+            yield (label,)
+            for item in value:  # its first entry names it
+                first, *rest = item.items()
+                yield f"{'  ' * (depth + 1)}{_cell(first[1])}", _cell(dict(rest))
         else:
             yield label, _cell(value)
 

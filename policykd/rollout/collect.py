@@ -189,10 +189,11 @@ class _Driver:
             width = np.where(np.isfinite(high - low), high - low, 1.0)
             noisy = actions + noise * width * self._rng.standard_normal(actions.shape)
             return np.clip(noisy, low, high).astype(actions.dtype)
-        sizes = getattr(space, "nvec", getattr(space, "n", 2))
+        bits = self._teacher.action_map.kind == "multi_binary"  # whose `n` is how many there are
+        sizes = 2 if bits else getattr(space, "nvec", getattr(space, "n", 2))
         start = getattr(space, "start", 0)
         swap = self._rng.random(actions.shape) < noise
-        return np.where(swap, self._rng.integers(0, sizes, actions.shape) + start, actions)
+        return np.where(swap, self._rng.integers(0, sizes, actions.shape) + start, actions).astype(actions.dtype)
 
 
 def label(rollout: Rollout, teacher: TeacherPolicy, progress: Progress) -> NDArray[np.float32]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -69,10 +71,11 @@ def make_env(spec: EnvSpec, render_mode: str | None = None) -> AnyEnv:
         if not isinstance(env, gym.Env):
             raise InputError(f"env factory {spec.id} returned {type(env).__name__}, expected a gymnasium.Env")
     else:
-        registered(spec)
+        entry = registered(spec)
         extra = {"render_mode": render_mode} if render_mode else {}
         try:
-            env = gym.make(spec.id, disable_env_checker=True, **{**spec.kwargs, **extra})
+            with _quiet_making(entry):
+                env = gym.make(spec.id, disable_env_checker=True, **{**spec.kwargs, **extra})
         except (gym.error.Error, TypeError, ValueError, AttributeError, ImportError) as error:
             raise InputError(f"env {spec.id}: cannot be made ({_one_line(error)}); {_HINT}") from None
     for name, kwargs in spec.wrappers:
@@ -154,6 +157,33 @@ def _wrapper_class(name: str, allow_import: bool) -> Any:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise InputError(f"env.wrappers: cannot import {name} ({_one_line(error)}); install its package") from None
+
+
+@contextmanager
+def _quiet_making(entry: Any) -> Iterator[None]:
+    """Keeps deprecations of ids and of MuJoCo's model files, which no user can mend, off the screen.
+
+    MuJoCo would print one for every environment made, and write MUJOCO_LOG.TXT into the working folder. Its other
+    warnings (unstable simulation) are not touched: they come when stepping.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*out of date", category=DeprecationWarning)
+        if "mujoco" not in str(entry.entry_point):
+            yield
+            return
+        import mujoco
+
+        before = mujoco.get_mju_user_warning()
+        mujoco.set_mju_user_warning(_not_deprecation)
+        try:
+            yield
+        finally:
+            mujoco.set_mju_user_warning(before)
+
+
+def _not_deprecation(message: str) -> None:
+    if "deprecated" not in message:
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
 def _one_line(error: BaseException) -> str:

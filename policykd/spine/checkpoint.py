@@ -84,6 +84,10 @@ class RunFolder:
         pointer = self.load_facts("latest")
         if pointer is None:
             return None
+        if not {"round", "state", "sha256"} <= pointer.keys():
+            raise InputError(
+                f"{self.checkpoints / 'latest.json'}: incomplete; the checkpoint was altered, start a new run"
+            )
         path = self.checkpoints / str(pointer["state"])
         if path.parent != self.checkpoints or not path.is_file():
             raise InputError(

@@ -50,8 +50,8 @@ def decode_space(doc: SpaceDoc) -> Space[Any]:
     kind = doc["type"]
     if kind == "Box":
         shape, dtype = tuple(doc["shape"]), np.dtype(doc["dtype"])
-        low = np.asarray([float(x) for x in doc["low"]], np.float64).astype(dtype).reshape(shape)
-        high = np.asarray([float(x) for x in doc["high"]], np.float64).astype(dtype).reshape(shape)
+        number = float if dtype.kind == "f" else int  # a float cannot hold every 64-bit integer
+        low, high = (np.array([number(x) for x in doc[key]], dtype).reshape(shape) for key in ("low", "high"))
         return spaces.Box(low, high, shape, dtype.type)
     if kind == "Discrete":
         return spaces.Discrete(doc["n"], start=doc["start"])
@@ -130,4 +130,6 @@ def same_shape(expected: Space[Any], found: Space[Any]) -> bool:
 
 
 def _bounds(values: np.ndarray) -> list[float | str]:
+    if np.asarray(values).dtype.kind != "f":
+        return [int(x) for x in np.asarray(values).ravel()]
     return [float(x) if np.isfinite(x) else str(float(x)) for x in np.asarray(values, np.float64).ravel()]

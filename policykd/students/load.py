@@ -46,9 +46,20 @@ def load_student(
         from policykd.students.mlp import MlpStudent
 
         return MlpStudent.from_artifact(tensors, document, device)
-    except (InputError, KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, AssertionError) as error:
+    except (
+        InputError,
+        KeyError,
+        TypeError,
+        ValueError,
+        IndexError,
+        AttributeError,
+        OverflowError,
+        AssertionError,
+    ) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InputError(f"{file}: header does not describe a student that acts ({reason}); the file is damaged") from None
+        raise InputError(
+            f"{file}: header does not describe a student that acts ({reason}); the file is damaged"
+        ) from None
 
 
 def _check(path: Path, tensors: dict[str, Array], document: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,10 +70,15 @@ def encoding_of(spec: ModelSpec) -> Encoding:
     elif isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1 and not np.any(space.start):
         nvec = tuple(int(n) for n in space.nvec)
     else:
-        raise _unsupported(spec, f"observations of {describe_space(space)}")
+        raise _unsupported(spec, f"observations of {_described(space)}")
     if sum(nvec) > _MAX_CHOICES:
         raise _unsupported(spec, f"{sum(nvec)} one-hot observations")
     return Encoding(sum(nvec), nvec)
+
+
+def _described(space: spaces.Space[Any]) -> str:
+    """The space in one short line."""
+    return " ".join(describe_space(space).split())[:120]
 
 
 def _unsupported(spec: ModelSpec, what: str) -> InputError:
@@ -83,10 +89,10 @@ def _unsupported(spec: ModelSpec, what: str) -> InputError:
 
 
 def _refuse_extractor(spec: ModelSpec) -> None:
-    learned = [key for key in spec.weights if "features_extractor." in key and not key.startswith("sde_")]
+    learned = [key[:80] for key in spec.weights if "features_extractor." in key and not key.startswith("sde_")]
     if learned:
         raise InputError(
-            f"{spec.name}: has a features extractor of its own ({learned[0]}), expected a plain MLP policy: distil a "
+            f"{spec.name}: has a features extractor of its own ({learned[0]!r}), expected a plain MLP policy: distil a "
             "teacher that was trained with MlpPolicy and the default features extractor"
         )
 
@@ -95,7 +101,7 @@ def _refuse_start(spec: ModelSpec) -> None:
     """stable-baselines3 sends 0 ... n-1 whatever the space says, so what such a teacher meant cannot be known."""
     if np.any(getattr(spec.action_space, "start", 0)):
         raise InputError(
-            f"{spec.name}: actions {describe_space(spec.action_space)} do not start at 0, which stable-baselines3 does "
+            f"{spec.name}: actions {_described(spec.action_space)} do not start at 0, which stable-baselines3 does "
             "not support: use a teacher whose actions start at 0"
         )
 
@@ -125,7 +131,7 @@ def _actor_critic_gaussian(spec: ModelSpec) -> tuple[Head, bool]:
 
 def _values(spec: ModelSpec, prefix: str) -> Network:
     if not isinstance(spec.action_space, spaces.Discrete):
-        raise _mismatch(spec, f"actions are {describe_space(spec.action_space)}, expected Discrete for {spec.algo}")
+        raise _mismatch(spec, f"actions are {_described(spec.action_space)}, expected Discrete for {spec.algo}")
     n_actions = int(spec.action_space.n)
     layers = _hidden(spec, prefix)
     if not layers:
@@ -202,7 +208,7 @@ def _distribution(spec: ModelSpec) -> Distribution:
 
 def _action_dim(spec: ModelSpec) -> int:
     if not isinstance(spec.action_space, spaces.Box):
-        raise _mismatch(spec, f"actions are {describe_space(spec.action_space)}, expected Box for {spec.algo}")
+        raise _mismatch(spec, f"actions are {_described(spec.action_space)}, expected Box for {spec.algo}")
     return math.prod(spec.action_space.shape)
 
 
@@ -216,13 +222,16 @@ def _gsde_std(spec: ModelSpec, log_std: Tensor) -> Tensor:
         std = below + (torch.log1p(safe) + 1.0) * (log_std > 0)
     else:
         std = torch.exp(log_std)
+    if not torch.isfinite(std**2).all():
+        raise _mismatch(spec, "log_std is so large that its exponential is infinite")
     return std.expand(-1, _action_dim(spec)).contiguous()
 
 
 def _hidden(spec: ModelSpec, prefix: str) -> list[Dense]:
     """The dense layers PREFIX.0, PREFIX.2 ... with the activation behind each; none where there are no such weights."""
     rest = [key.removeprefix(prefix + ".") for key in spec.weights if key.startswith(prefix + ".")]
-    indices = sorted({int(key.split(".")[0]) for key in rest if key.split(".")[0].isdecimal()})
+    positions = {key.split(".")[0] for key in rest}
+    indices = sorted(int(text) for text in positions if text.isdecimal() and len(text) < 9)
     if indices != list(range(0, 2 * len(indices), 2)) or len(indices) > MAX_LAYERS:
         raise _mismatch(spec, f"{prefix} is no plain MLP of at most {MAX_LAYERS} layers (positions {indices[:8]})")
     return [_single(spec, f"{prefix}.{index}", spec.activation) for index in indices]
@@ -239,7 +248,11 @@ def _single(spec: ModelSpec, prefix: str, activation: str = "identity") -> Dense
 def _tensor(spec: ModelSpec, key: str) -> Tensor:
     if key not in spec.weights:
         raise _mismatch(spec, f"no weights {key} in policy.pth")
-    return torch.from_numpy(np.array(spec.weights[key], np.float32, copy=True))
+    with np.errstate(over="ignore"):
+        single = np.array(spec.weights[key], np.float32, copy=True)
+    if not np.isfinite(single).all():
+        raise _mismatch(spec, f"{key} has numbers beyond single precision")
+    return torch.from_numpy(single)
 
 
 def _checked(spec: ModelSpec, layers: list[Dense], outputs: int) -> tuple[Dense, ...]:

@@ -34,17 +34,19 @@ def modern_id(env_id: str, source: str) -> tuple[str, str | None]:
 
 def is_registered(env_id: str) -> bool:
     """Whether Gymnasium knows the id and can make it."""
-    return _ID.match(env_id) is not None and _works(env_id)
+    return is_plain(env_id) and _works(env_id)
 
 
-def id_in_name(stem: str, source: str) -> tuple[str | None, tuple[str, ...]]:
-    """The id that a file's name is, if it is one, and what to say of that."""
-    if _ID.match(stem) is None:
+def is_plain(env_id: str) -> bool:
+    """Whether the text is an id that imports nothing."""
+    return _ID.match(env_id) is not None
+
+
+def id_in_name(stem: str) -> tuple[str | None, tuple[str, ...]]:
+    """The id that a file's name is, if it is one that works today or by another version, and what to say of that."""
+    if not is_plain(stem) or not _works(modern_id(stem, stem)[0]):
         return None, ()
-    env_id, note = modern_id(stem, source)
-    if not _works(env_id):
-        return None, ()
-    return env_id, (f"environment {stem} is taken from the file's name", *([note] if note else []))
+    return stem, (f"environment {stem} is taken from the file's name",)
 
 
 def _works(env_id: str) -> bool:

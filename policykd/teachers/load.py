@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,17 @@ import torch
 from policykd.spine.errors import InputError
 from policykd.teachers.assemble import Origin, make_teacher
 from policykd.teachers.base import Teacher
-from policykd.teachers.env_ids import id_in_name, modern_id
+from policykd.teachers.env_ids import id_in_name, is_plain, modern_id
 from policykd.teachers.live import from_model, is_model
 from policykd.teachers.normalize import read_normalizer
 from policykd.teachers.sb3zip import read_zip
+from policykd.teachers.yamldata import read_yaml
 from policykd.teachers.zoo import STATISTICS, details_of, find_zip, read_entry
 
 BUILTIN = "builtin:"
 BUILTIN_FOLDER = Path(__file__).parent / "builtin"
-RUN_ZIP, RUN_RECORD, RUN_STATISTICS = "teacher.zip", "teacher.json", "normalizer.json"
+RUN_ZIP, RUN_RECORD, RUN_STATISTICS, RUN_CONFIG = "teacher.zip", "teacher.json", "normalizer.json", "config.yaml"
+STUDENT = "student.safetensors"
 _KINDS = "an SB3 zip, an RL-Zoo folder, a run folder of policykd train, builtin:NAME, or a live model"
 _MAX_RECORD = 2**20
 
@@ -37,6 +40,33 @@ class Statistics:
         self.notes = (f"statistics of {label or path} are applied",) if self.normalizer else ()
 
 
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for: `source` as it was given, statistics to apply, and an id that replaces the source's."""
+
+    source: str
+    statistics: Statistics
+    env_id: str | None = None
+
+    def with_statistics(self, path: Path, label: str | None = None) -> Request:
+        """The same with the statistics that the source brings, unless the user gave some."""
+        return self if self.statistics.given else Request(self.source, Statistics(path, label), self.env_id)
+
+    def origin(
+        self, sha256: str, trained_on: str | None, kwargs: dict[str, Any], notes: tuple[str, ...] = ()
+    ) -> Origin:
+        """The teacher's origin. Keyword arguments belong to the environment of the source, and stay with it."""
+        if self.env_id is None:
+            env_id, mapped = modern_id(trained_on, self.source) if trained_on else (None, None)
+            notes = (*notes, *([mapped] if mapped else []))
+        else:
+            env_id = self.env_id
+            trained_on = trained_on if trained_on and is_plain(trained_on) else None
+            same = trained_on is not None and env_id in (trained_on, modern_id(trained_on, self.source)[0])
+            kwargs = kwargs if same else {}
+        return Origin(self.source, sha256, env_id, trained_on, kwargs, (*notes, *self.statistics.notes))
+
+
 def load_teacher(
     source: Any, *, env_id: str | None = None, device: str = "cpu", vec_normalize: str | Path | None = None
 ) -> Teacher:
@@ -47,20 +77,29 @@ def load_teacher(
     unpickled, imported or evaluated. Raises InputError, in one line that says what to do.
     """
     if isinstance(source, str | Path):
-        teacher = _from_path(str(source), Statistics(vec_normalize))
+        teacher = _from_path(Request(str(source), Statistics(vec_normalize), env_id))
     elif vec_normalize is not None:
         raise InputError(
             "vec_normalize is a file, but the teacher is a live object: use from_model(model, vec_normalize)"
         )
-    elif isinstance(source, Teacher):
-        teacher = source
-    elif is_model(source):
-        teacher = from_model(source)
+    elif isinstance(source, Teacher) or is_model(source):
+        teacher = source if isinstance(source, Teacher) else from_model(source)
+        if env_id not in (None, teacher.info.env_id):
+            teacher = teacher.with_info(env_id=env_id, env_kwargs={})
     else:
-        raise InputError(f"teacher is a {type(source).__name__}, expected {_KINDS}")
-    if env_id is not None:
-        teacher = teacher.with_info(env_id=env_id)
-    return teacher if teacher.device == torch.device(device) else teacher.to(device)
+        raise InputError(f"teacher is a {type(source).__name__}, expected {_KINDS}; pass one of these")
+    where = _device(device)
+    return teacher if teacher.device == where else teacher.to(where)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"device {name!r} is not known: expected cpu, cuda or cuda:N; pass one of these") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device {name!r}: PyTorch finds no CUDA device here; pass cpu")
+    return device
 
 
 def builtin_names() -> list[str]:
@@ -68,9 +107,10 @@ def builtin_names() -> list[str]:
     return sorted(path.stem for path in BUILTIN_FOLDER.glob("*.zip"))
 
 
-def _from_path(source: str, statistics: Statistics) -> Teacher:
+def _from_path(request: Request) -> Teacher:
+    source = request.source
     if source.startswith(BUILTIN):
-        return _builtin(source, statistics)
+        return _builtin(request)
     if source.startswith("hf:"):
         raise InputError(f"{source}: Hugging Face is not supported yet: download the file and pass its path")
     path = Path(source)
@@ -78,67 +118,94 @@ def _from_path(source: str, statistics: Statistics) -> Teacher:
         path.stat()
     except (OSError, ValueError) as error:
         raise InputError(f"{source}: cannot be opened: no such file{_did_you_mean(path)}; expected {_KINDS}") from error
-    if path.is_dir():
-        return _run_folder(path, statistics) if (path / RUN_ZIP).is_file() else _zip(find_zip(path), source, statistics)
-    return _zip(path, source, statistics)
+    if not path.is_dir():
+        _refuse_student(path)
+        return _zip(path, request)
+    if (path / RUN_ZIP).is_file():
+        return _run_folder(path, request)
+    _refuse_student(path)
+    return _zip(find_zip(path), request)
 
 
-def _zip(path: Path, source: str, statistics: Statistics) -> Teacher:
+def _refuse_student(path: Path) -> None:
+    """A student's file, or the run folder of `policykd distill`, whether finished or not."""
+    is_student = path.suffix == ".safetensors" if path.is_file() else (path / STUDENT).is_file()
+    unfinished = (path / RUN_CONFIG).is_file() and (path / "checkpoints").is_dir()
+    if is_student or unfinished:
+        what = "a student" if path.is_file() else "a run folder of policykd distill, which holds a student"
+        raise InputError(
+            f"{path}: is {what}, expected a teacher ({_KINDS}): give the teacher it was distilled from (result.json "
+            "names it), or open the student with load_student"
+        )
+
+
+def _zip(path: Path, request: Request) -> Teacher:
     """A zip, with the zoo's settings where they lie beside it."""
     details = details_of(path)
     if details is not None:
-        return _zoo(path, details, source, statistics)
+        return _zoo(path, details, request)
     spec, sha256 = read_zip(path, algo=path.resolve().parent.parent.name)
-    env_id, notes = id_in_name(path.stem, source)
+    named, notes = id_in_name(path.stem) if request.env_id is None else (None, ())
     beside = path.parent / STATISTICS
-    if not statistics.given and beside.is_file():
+    if not request.statistics.given and beside.is_file():
         notes = (
             *notes,
             f"{beside} lies beside the teacher and was not applied: pass it as vec_normalize if it belongs",
         )
-    origin = Origin(source, sha256, env_id, path.stem if env_id else None, {}, (*notes, *statistics.notes))
-    return make_teacher(spec, statistics.normalizer, origin)
+    return make_teacher(spec, request.statistics.normalizer, request.origin(sha256, named, {}, notes))
 
 
-def _zoo(path: Path, details: Path, source: str, statistics: Statistics) -> Teacher:
-    entry = read_entry(path, details, statistics_given=statistics.given)
+def _zoo(path: Path, details: Path, request: Request) -> Teacher:
+    entry = read_entry(path, details, statistics_given=request.statistics.given)
     spec, sha256 = read_zip(path, algo=entry.algo)
-    env_id, mapped = modern_id(entry.env_id, source)
     if entry.statistics is not None:
-        statistics = Statistics(entry.statistics)
-    notes = (*([mapped] if mapped else []), *statistics.notes)
-    origin = Origin(source, sha256, env_id, entry.env_id, entry.env_kwargs, notes)
-    return make_teacher(spec, statistics.normalizer, origin)
+        request = request.with_statistics(entry.statistics)
+    return make_teacher(spec, request.statistics.normalizer, request.origin(sha256, entry.env_id, entry.env_kwargs))
 
 
-def _run_folder(folder: Path, statistics: Statistics) -> Teacher:
+def _run_folder(folder: Path, request: Request) -> Teacher:
     """A folder that `policykd train` wrote."""
     record = _record(folder / RUN_RECORD) if (folder / RUN_RECORD).is_file() else {}
     found = [folder / name for name in (RUN_STATISTICS, STATISTICS) if (folder / name).is_file()]
-    if found and not statistics.given:
-        statistics = Statistics(found[0])
-    elif record.get("normalized") is True and not statistics.given:
-        raise InputError(
-            f"{folder / RUN_STATISTICS}: missing, but {folder / RUN_RECORD} says that observations were normalised: "
-            "restore the file, or pass another as vec_normalize"
-        )
-    return _recorded(folder / RUN_ZIP, record, str(folder), statistics)
+    if found:
+        request = request.with_statistics(found[0])
+    _require_statistics(record, folder / RUN_STATISTICS, request)
+    return _recorded(folder / RUN_ZIP, record, request, _wrappers(folder / RUN_CONFIG))
 
 
-def _builtin(source: str, statistics: Statistics) -> Teacher:
-    name, names = source.removeprefix(BUILTIN), builtin_names()
+def _builtin(request: Request) -> Teacher:
+    source, names = request.source, builtin_names()
+    name = source.removeprefix(BUILTIN)
     if name not in names:
         close = difflib.get_close_matches(name, names, 1)
         hint = f"did you mean {BUILTIN}{close[0]}? " if close else ""
         listed = ", ".join(names) or "none, since this installation has none"
         raise InputError(f"{source}: no such built-in teacher: {hint}Expected one of {listed}")
     beside = BUILTIN_FOLDER / f"{name}.{RUN_STATISTICS}"
-    if beside.is_file() and not statistics.given:
-        statistics = Statistics(beside, source)
-    return _recorded(BUILTIN_FOLDER / f"{name}.zip", _record(BUILTIN_FOLDER / f"{name}.json"), source, statistics)
+    if beside.is_file():
+        request = request.with_statistics(beside, source)
+    record = _record(BUILTIN_FOLDER / f"{name}.json")
+    _require_statistics(record, beside, request)
+    return _recorded(BUILTIN_FOLDER / f"{name}.zip", record, request)
 
 
-def _recorded(path: Path, record: dict[str, Any], source: str, statistics: Statistics) -> Teacher:
+def _require_statistics(record: dict[str, Any], path: Path, request: Request) -> None:
+    if record.get("normalized") is True and not request.statistics.given:
+        raise InputError(
+            f"{path}: missing, but the teacher's record says that observations were normalised: restore the file, or "
+            "pass another as vec_normalize (without it the teacher acts at random)"
+        )
+
+
+def _wrappers(config: Path) -> tuple[str, ...]:
+    """A note where the configuration of a training run names wrappers, which the teacher expects again."""
+    environment = read_yaml(config).get("env") if config.is_file() else None
+    if isinstance(environment, dict) and environment.get("wrappers"):
+        return (f"the teacher was trained behind the wrappers that {config} names (env.wrappers): repeat them",)
+    return ()
+
+
+def _recorded(path: Path, record: dict[str, Any], request: Request, notes: tuple[str, ...] = ()) -> Teacher:
     """A zip with our JSON record: {"algo", "env_id", "env_kwargs", "sha256" of the zip, ...}."""
     algo, trained_on, kwargs = record.get("algo"), record.get("env_id"), record.get("env_kwargs")
     spec, sha256 = read_zip(path, algo=algo if isinstance(algo, str) else None)
@@ -146,11 +213,9 @@ def _recorded(path: Path, record: dict[str, Any], source: str, statistics: Stati
         raise InputError(
             f"{path}: is not the file of its record (sha256 differs): restore it, or train the teacher again"
         )
-    env_id, mapped = modern_id(trained_on, source) if isinstance(trained_on, str) else (None, None)
-    kwargs = kwargs if isinstance(kwargs, dict) else {}
-    notes = (*([mapped] if mapped else []), *statistics.notes)
-    origin = Origin(source, sha256, env_id, trained_on if isinstance(trained_on, str) else None, kwargs, notes)
-    return make_teacher(spec, statistics.normalizer, origin)
+    trained_on = trained_on if isinstance(trained_on, str) else None
+    origin = request.origin(sha256, trained_on, kwargs if isinstance(kwargs, dict) else {}, notes)
+    return make_teacher(spec, request.statistics.normalizer, origin)
 
 
 def _record(path: Path) -> dict[str, Any]:

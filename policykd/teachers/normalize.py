@@ -20,7 +20,8 @@ from policykd.teachers.pickledata import Call, DecodeError, decode
 Array = NDArray[np.float64]
 
 FORMAT = 1
-_MAX_BYTES = 256 * 2**20
+_MAX_BYTES = 128 * 2**20
+_MAX_JSON = 16 * 2**20
 _REMEDY = "save it again with VecNormalize.save, or pass another file as vec_normalize"
 
 
@@ -90,6 +91,8 @@ def read_normalizer(path: Path) -> Normalizer | None:
     if data is None:
         raise InputError(f"{path}: more than {_MAX_BYTES} bytes, expected observation statistics; {_REMEDY}")
     if path.suffix == ".json":
+        if len(data) > _MAX_JSON:
+            raise InputError(f"{path}: more than {_MAX_JSON} bytes, expected a mean and a variance; {_REMEDY}")
         return _from_json_bytes(data, str(path))
     try:
         return _from_pickle(data, str(path))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MAX_BYTES = 64 * 2**20  # of one pickle, unless a caller says otherwise
-MAX_OPCODES = 2_000_000
+MAX_OPCODES = 500_000  # about half a second; a state dict has 40 for each tensor
 MAX_INT_BYTES = 16  # torch's legacy magic number has 10
 _MARK = object()
 

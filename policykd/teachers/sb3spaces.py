@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policykd.spine.errors import InputError
-from policykd.teachers.pickledarrays import as_array, as_state, is_array
+from policykd.teachers.pickledarrays import MAX_DIMS, as_array, as_state, is_array
 from policykd.teachers.pickledata import DecodeError, decode
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 MAX_SIZE = 10_000_000  # numbers in one observation or action
+_MAX_PRINT = 2**16  # characters; numpy prints at most 1000 numbers
 _KINDS = ("Box", "Discrete", "MultiDiscrete", "MultiBinary")
 _DTYPES = (
     "bool",
@@ -54,14 +55,16 @@ def read_space(entry: Any, field: str, name: str) -> Space[Any]:
     try:
         return _build(kind, facts)
     except (DecodeError, ValueError, TypeError, KeyError, AssertionError, OverflowError) as error:
-        found = str(error).splitlines()[0] if str(error) else type(error).__name__
+        found = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
         raise InputError(f"{name}: {field} ({kind}) cannot be read: {found}; {_REMEDY}") from error
 
 
 def _kind(entry: Any) -> str:
     """The class name in `<class 'gymnasium.spaces.box.Box'>`."""
     text = entry.get(":type:") if isinstance(entry, dict) else None
-    return text.removeprefix("<class '").removesuffix("'>").rpartition(".")[2] if isinstance(text, str) else "missing"
+    return (
+        text.removeprefix("<class '").removesuffix("'>").rpartition(".")[2][:80] if isinstance(text, str) else "missing"
+    )
 
 
 def _serialised(entry: dict[str, Any], kind: str) -> dict[str, Any]:
@@ -97,19 +100,17 @@ def _build(kind: str, facts: dict[str, Any]) -> Space[Any]:
         nvec = _numbers(facts["nvec"], None).astype(np.int64)
         start = _numbers(facts["start"], nvec.shape).astype(np.int64) if facts.get("start") is not None else None
         return spaces.MultiDiscrete(nvec, start=start)
-    shape = tuple(_integer(size) for size in _list(facts.get("n", facts.get("_shape"))))
+    shape = _shape(facts.get("n", facts.get("_shape")))
     return spaces.MultiBinary(shape if len(shape) != 1 else shape[0])
 
 
 def _box(facts: dict[str, Any]) -> Space[Any]:
     from gymnasium import spaces
 
-    shape = tuple(_integer(size) for size in _list(facts.get("_shape", facts.get("shape"))))
+    shape = _shape(facts.get("_shape", facts.get("shape")))
     dtype = facts.get("dtype")
     if dtype not in _DTYPES:
         raise ValueError(f"dtype {str(dtype)[:40]!r}")
-    if any(size < 0 for size in shape) or math.prod(shape) > MAX_SIZE:
-        raise ValueError(f"shape {shape}")
     low, high = _numbers(facts["low"], shape).astype(dtype), _numbers(facts["high"], shape).astype(dtype)
     if np.isnan(low).any() or np.isnan(high).any():
         raise ValueError("bounds that are NaN")
@@ -121,7 +122,7 @@ def _numbers(value: Any, shape: tuple[int, ...] | None) -> Array:
     if isinstance(value, list | int | float):
         array = np.asarray(value, np.float64)
     elif isinstance(value, str):
-        if "..." in value:
+        if "..." in value or len(value) > _MAX_PRINT:
             raise ValueError("printed bounds are shortened, and the serialised ones cannot be read")
         array = np.asarray([float(token) for token in value.replace("[", " ").replace("]", " ").split()], np.float64)
     else:
@@ -136,9 +137,20 @@ def _integer(value: Any) -> int:
     return int(array)
 
 
+def _shape(value: Any) -> tuple[int, ...]:
+    """Sizes, none negative; bounded before they are multiplied."""
+    sizes = _list(value)
+    if len(sizes) > MAX_DIMS:
+        raise ValueError(f"a shape of {len(sizes)} dimensions")
+    shape = tuple(_integer(size) for size in sizes)
+    if any(size < 0 or size > MAX_SIZE for size in shape) or math.prod(shape) > MAX_SIZE:
+        raise ValueError(f"shape {shape} is negative or larger than {MAX_SIZE}")
+    return shape
+
+
 def _list(value: Any) -> list[Any]:
     if isinstance(value, np.ndarray):
-        return [int(n) for n in value.ravel()]
+        return list(value.ravel()[: MAX_DIMS + 1])
     if isinstance(value, list):
         return value
     if isinstance(value, int):

@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,9 @@ from policykd.teachers.sb3spaces import read_space
 from policykd.teachers.weights import read_state_dict
 from policykd.teachers.ziptools import Archive
 
-MAX_FILE = 2 * 2**30
-_MAX_DATA = 256 * 2**20
-_MAX_WEIGHTS = 512 * 2**20
+MAX_FILE = 2**30
+_MAX_DATA = 16 * 2**20  # JSON takes up to 30 times its size in memory
+_MAX_WEIGHTS = 256 * 2**20
 _MAX_TEXT = 64 * 2**10
 _REMEDY = "expected a zip that model.save() of stable-baselines3 wrote"
 _LIVE = "load the model in Python and pass its object to load_teacher, if it is an MLP policy under another name"
@@ -117,12 +118,29 @@ def _options(kwargs: dict[str, Any], name: str) -> dict[str, Any]:
     if kwargs.get("activation_fn") is not None:
         options["activation"] = activation_name(_class_name(kwargs["activation_fn"]), name)
     for key in ("squash_output", "use_expln"):
-        if isinstance(kwargs.get(key), bool):
-            options[key] = kwargs[key]
-    clip = kwargs.get("clip_mean")
-    if isinstance(clip, int | float) and not isinstance(clip, bool):
-        options["clip_mean"] = float(clip)
+        if key in kwargs:
+            options[key] = _flag(kwargs[key], key, name)
+    if "clip_mean" in kwargs:
+        options["clip_mean"] = _number(kwargs["clip_mean"], "clip_mean", name)
     return options
+
+
+def _flag(value: Any, key: str, name: str) -> bool:
+    """A bool, also one of numpy's, which is stored as text."""
+    if str(value) not in ("True", "False"):
+        raise InputError(f"{name}: policy_kwargs.{key} is {str(value)[:40]!r}, expected true or false; {_REMEDY}")
+    return str(value) == "True"
+
+
+def _number(value: Any, key: str, name: str) -> float:
+    """A finite number, also one of numpy's, which is stored as text."""
+    try:
+        number = float(value) if isinstance(value, int | float | str) else math.nan
+    except (ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"{name}: policy_kwargs.{key} is {str(value)[:40]!r}, expected a number; {_REMEDY}")
+    return number
 
 
 def activation_name(dotted: str, name: str) -> str:

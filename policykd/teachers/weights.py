@@ -22,7 +22,7 @@ from policykd.teachers.ziptools import Archive
 Array = NDArray[Any]
 Storages = Callable[[str], bytes]
 
-MAX_BYTES = 512 * 2**20  # of all tensors of one file together
+MAX_BYTES = 128 * 2**20  # of all tensors of one file together
 MAX_TENSORS = 10_000
 _MAX_PICKLE = 16 * 2**20
 _MAGIC = 0x1950A86A20F9469CFC6C
@@ -49,7 +49,7 @@ def read_state_dict(data: bytes, name: str) -> dict[str, Array]:
     for key, tensor in tensors.items():
         if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
             raise InputError(
-                f"{name}: tensor {key!r} has NaN or infinite numbers: training diverged; use another model"
+                f"{name}: tensor {key[:80]!r} has NaN or infinite numbers: training diverged; use another model"
             )
     return tensors
 

@@ -31,7 +31,7 @@ class Archive:
         self._infos = {info.filename: info for info in infos}
         repeated = [member for member, count in Counter(info.filename for info in infos).items() if count > 1]
         if repeated:
-            raise InputError(f"{name}: member {repeated[0]!r} occurs more than once; {remedy}")
+            raise InputError(f"{name}: member {repeated[0][:80]!r} occurs more than once; {remedy}")
 
     @property
     def members(self) -> list[str]:
@@ -46,16 +46,18 @@ class Archive:
         """A member of at most `limit` bytes; InputError if it is missing, larger, damaged or encrypted."""
         info = self._infos.get(member)
         if info is None:
-            raise InputError(f"{self.name}: has no member {member!r}; {self.remedy}")
+            raise InputError(f"{self.name}: has no member {member[:80]!r}; {self.remedy}")
         if info.file_size > limit:
-            raise InputError(f"{self.name}: {member!r} has {info.file_size} bytes, more than {limit}; {self.remedy}")
+            raise InputError(
+                f"{self.name}: {member[:80]!r} has {info.file_size} bytes, more than {limit}; {self.remedy}"
+            )
         if info.flag_bits & 1 or info.compress_type not in _METHODS:
-            raise InputError(f"{self.name}: {member!r} is encrypted or packed in an unusual way; {self.remedy}")
+            raise InputError(f"{self.name}: {member[:80]!r} is encrypted or packed in an unusual way; {self.remedy}")
         try:
             with self._zip.open(info) as stream:
                 data = stream.read(limit + 1)
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, RuntimeError) as error:
-            raise InputError(f"{self.name}: {member!r} is damaged ({error}); {self.remedy}") from error
+            raise InputError(f"{self.name}: {member[:80]!r} is damaged ({error}); {self.remedy}") from error
         if len(data) != info.file_size:
-            raise InputError(f"{self.name}: {member!r} has {len(data)} of {info.file_size} bytes; {self.remedy}")
+            raise InputError(f"{self.name}: {member[:80]!r} has {len(data)} of {info.file_size} bytes; {self.remedy}")
         return data

@@ -84,7 +84,9 @@ def _env_of(folder: Path) -> str:
 
 def _normalises(config: dict[str, Any]) -> bool:
     """Whether observations are normalised; the value may be text such as `dict(norm_obs=True)`, which is not run."""
-    value = config.get("normalize", False)
+    value, kwargs = config.get("normalize", False), config.get("normalize_kwargs")
+    if value and isinstance(kwargs, dict) and kwargs.get("norm_obs") is False:
+        return False
     if isinstance(value, dict):
         return value.get("norm_obs", True) is not False
     if isinstance(value, str):

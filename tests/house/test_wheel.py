@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -29,8 +30,7 @@ def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("dist")
     _run(sys.executable, "-m", "hatchling", "build", "-d", folder, cwd=ROOT)
     unpacked = folder / "source"
-    unpacked.mkdir()
-    _run("tar", "-xzf", next(folder.glob("*.tar.gz")), "-C", unpacked, cwd=folder)
+    shutil.unpack_archive(next(folder.glob("*.tar.gz")), unpacked, filter="data")
     from_source = folder / "from_source"
     _run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", from_source, cwd=next(unpacked.iterdir()))
     built, rebuilt = next(folder.glob("*.whl")), next(from_source.glob("*.whl"))

@@ -36,14 +36,18 @@ OPTIONS: dict[str, KeyPath] = {
 _KEY = re.compile(r"\w+(\.\w+)*\Z")
 
 
-def load_config(path_or_name: str | None, overrides: Iterable[str], cli: Mapping[str, Any]) -> Config:
+def load_config(
+    path_or_name: str | None = None, overrides: Iterable[str] = (), cli: Mapping[str, Any] | None = None
+) -> Config:
     """The configuration of a distillation; `cli` holds the options of `OPTIONS` (None: not given)."""
-    return _load(Config, path_or_name, overrides, cli)
+    return _load(Config, path_or_name, overrides, cli or {})
 
 
-def load_train_config(path_or_name: str | None, overrides: Iterable[str], cli: Mapping[str, Any]) -> TrainConfig:
+def load_train_config(
+    path_or_name: str | None = None, overrides: Iterable[str] = (), cli: Mapping[str, Any] | None = None
+) -> TrainConfig:
     """The configuration that trains a teacher; as `load_config`."""
-    return _load(TrainConfig, path_or_name, overrides, cli)
+    return _load(TrainConfig, path_or_name, overrides, cli or {})
 
 
 def resolved_yaml(config: Config | TrainConfig) -> str:
@@ -157,4 +161,5 @@ class _Layers:
         for length in range(len(path), 0, -1):
             if path[:length] in self.names:
                 return self.names[path[:length]] + "".join(f".{part}" for part in path[length:])
-        return ": ".join(part for part in (self.file, ".".join(path)) if part)
+        mixed = any(name[: len(path)] == path for name in self.names)  # an override set something inside
+        return ": ".join(part for part in (None if mixed else self.file, ".".join(path)) if part)

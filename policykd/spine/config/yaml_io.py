@@ -93,6 +93,12 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+def _represent_str(dumper: _Dumper, text: str) -> ScalarNode:
+    # PyYAML writes these line ends of YAML 1.1 as they are, and reads them back as spaces; double quotes escape them
+    return dumper.represent_scalar(_TAG + "str", text, style='"' if re.search("[\x85\u2028\u2029]", text) else None)
+
+
+_Dumper.add_representer(str, _represent_str)
 for _pattern, _name in _RESOLVERS:
     _Dumper.add_implicit_resolver(_TAG + _name, _pattern, None)
 

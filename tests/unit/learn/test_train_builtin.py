@@ -88,7 +88,8 @@ def test_every_shipped_teacher_has_its_configuration() -> None:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_every_configuration_trains(name: str, tmp_path: Path) -> None:
+def test_every_configuration_trains(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # MuJoCo writes its log where it is
     config = load_train_config(name, [], {})
     assert config.env.id is not None
     needs(config.env.id)
@@ -97,6 +98,6 @@ def test_every_configuration_trains(name: str, tmp_path: Path) -> None:
         small.pop("buffer_size")
     changes = {"timesteps": 256, "evaluate": {"episodes": 2}, "device": "cpu"}
     shrunk = config.model_dump() | changes | {"hyperparameters": config.hyperparameters | small}
-    result = train_teacher(TrainConfig.model_validate(shrunk), tmp_path)
+    result = train_teacher(TrainConfig.model_validate(shrunk), tmp_path / "out")
     assert np.isfinite(result["return"]["mean"])
-    assert load_teacher(tmp_path).info.env_id == gym.spec(config.env.id).id
+    assert load_teacher(tmp_path / "out").info.env_id == gym.spec(config.env.id).id

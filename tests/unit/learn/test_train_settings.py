@@ -39,7 +39,11 @@ def test_values_are_built() -> None:
 @pytest.mark.parametrize(
     ("algo", "given", "message"),
     [
-        ("ppo", {"learnig_rate": 0.1}, "hyperparameters.learnig_rate: ppo has no such parameter; did you mean learning_rate"),
+        (
+            "ppo",
+            {"learnig_rate": 0.1},
+            "hyperparameters.learnig_rate: ppo has no such parameter; did you mean learning_rate",
+        ),
         ("ppo", {"zzz": 1}, "known: learning_rate, n_steps"),
         ("ppo", {"buffer_size": 1}, "ppo has no such parameter"),
         ("ppo", {"seed": 1}, "not given here; set seed"),

@@ -75,7 +75,9 @@ def test_backward_against_autograd(activation: Any, distribution: Distribution) 
     family = Family(SPECS, N_INPUTS, distribution, activation=activation)
     family.log_std.uniform_(-1, 0)
     for index in range(len(family)):
-        group, row = next((g, index - g.members.start) for g in family.groups if g.members.start <= index < g.members.stop)
+        group, row = next(
+            (g, index - g.members.start) for g in family.groups if g.members.start <= index < g.members.stop
+        )
         for bias, (_, width) in zip(group.biases, family.specs[index].sizes(N_INPUTS, family.n_means), strict=True):
             bias[row, 0, :width].uniform_(-0.5, 0.5)
     inputs, teacher = labelled(distribution, 32)
@@ -121,7 +123,9 @@ def padding_of(family: Family) -> Tensor:
     values = family.flat.clone()
     family.log_std.zero_()
     for index in range(len(family)):
-        group, row = next((g, index - g.members.start) for g in family.groups if g.members.start <= index < g.members.stop)
+        group, row = next(
+            (g, index - g.members.start) for g in family.groups if g.members.start <= index < g.members.stop
+        )
         sizes = family.specs[index].sizes(family.n_inputs, family.n_means)
         for weight, bias, (i, o) in zip(group.weights, group.biases, sizes, strict=True):
             weight[row, :i, :o] = 0

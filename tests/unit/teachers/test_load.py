@@ -223,6 +223,102 @@ def test_run_folder(tmp_path: Path, normalised: Any) -> None:
     refused(run, "teacher.json", "no readable JSON")
 
 
+def test_run_folder_of_a_distillation_holds_a_student(tmp_path: Path, cartpole: Path) -> None:
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "config.yaml").write_text("{}")
+    refused(run, "run folder of policykd distill", "load_student")  # not finished
+    (run / "student.safetensors").write_bytes(b"")
+    refused(run, "run folder of policykd distill", "result.json")
+    refused(run / "student.safetensors", "is a student", "load_student")
+    shutil.copy(cartpole, run / "teacher.zip")
+    assert load_teacher(run).info.algo == "ppo"
+
+
+def test_run_folder_of_a_training_behind_wrappers(tmp_path: Path, cartpole: Path) -> None:
+    shutil.copy(cartpole, tmp_path / "teacher.zip")
+    (tmp_path / "config.yaml").write_text("env: {id: CartPole-v1, wrappers: [{name: TimeAwareObservation}]}")
+    assert any("config.yaml" in note and "wrappers" in note for note in load_teacher(tmp_path).info.notes)
+
+
+def test_an_id_of_the_caller_replaces_that_of_the_source(zoo: Path, cartpole: Path) -> None:
+    info = load_teacher(zoo, env_id="My/Lander-v0").info
+    assert (info.env_id, info.trained_on, info.env_kwargs) == ("My/Lander-v0", "LunarLander-v2", {})
+    assert not any("today" in note for note in info.notes)
+    assert load_teacher(zoo, env_id="LunarLander-v3").info.env_kwargs == {"gravity": -9.0}
+    _yaml(zoo / "LunarLander-v2" / "args.yml", env="evil:CartPole-v1")
+    info = load_teacher(zoo, env_id="CartPole-v1").info
+    assert (info.env_id, info.trained_on) == ("CartPole-v1", None)
+    info = load_teacher(cartpole, env_id="Other-v1").info
+    assert (info.env_id, info.notes) == ("Other-v1", ())
+    live = PPO("MlpPolicy", "CartPole-v1", device="cpu")
+    assert load_teacher(live).info.env_id == "CartPole-v1"
+    assert load_teacher(live, env_id="Other-v1").info.env_id == "Other-v1"
+    assert load_teacher(load_teacher(live), env_id="Other-v1").info.env_id == "Other-v1"
+
+
+@pytest.mark.parametrize("name", load_module.builtin_names())
+def test_builtin_teachers_load(name: str) -> None:
+    teacher = load_teacher(f"builtin:{name}")
+    env = gym.make(teacher.info.env_id, **teacher.info.env_kwargs)
+    observation, _ = env.reset(seed=0)
+    assert env.action_space.contains(teacher.predict(observation, deterministic=True)[0])
+    env.close()
+
+
+def test_a_builtin_teacher_without_its_statistics(
+    tmp_path: Path, cartpole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_module, "BUILTIN_FOLDER", tmp_path)
+    shutil.move(cartpole, tmp_path / "x.zip")
+    refused("builtin:x", "x.json", "record")
+    (tmp_path / "x.json").write_text(json.dumps({"env_id": "CartPole-v1", "normalized": True}))
+    refused("builtin:x", "x.normalizer.json", "missing")
+    doc = {"format": 1, "mean": [0.0] * 4, "var": [1.0] * 4, "epsilon": 1e-8, "clip_obs": 10.0}
+    (tmp_path / "x.normalizer.json").write_text(json.dumps(doc))
+    assert load_teacher("builtin:x").info.notes == ("statistics of builtin:x are applied",)
+
+
+def test_what_policykd_train_writes(tmp_path: Path) -> None:
+    from policykd.learn.train_teacher import train_teacher
+    from policykd.spine.config.schema import TrainConfig
+
+    config = TrainConfig.model_validate(
+        {"algo": "a2c", "env": {"id": "CartPole-v1"}, "timesteps": 40, "normalize": True, "evaluate": {"episodes": 1}}
+    )
+    record = train_teacher(config, tmp_path / "run")
+    teacher = load_teacher(tmp_path / "run")
+    assert (teacher.info.algo, teacher.info.env_id, teacher.info.sha256) == ("a2c", "CartPole-v1", record["sha256"])
+    assert teacher.info.normalised
+
+
+def test_devices(cartpole: Path) -> None:
+    refused(cartpole, "'toaster'", "expected cpu", device="toaster")
+    if not torch.cuda.is_available():
+        refused(cartpole, "no CUDA device", device="cuda")
+
+
+def test_zoo_folder_without_its_zip(zoo: Path) -> None:
+    (zoo / "LunarLander-v2.zip").unlink()
+    refused(zoo, "no teacher to choose", "expected LunarLander-v2.zip")
+
+
+def test_zoo_folder_with_a_truncated_zip(zoo: Path) -> None:
+    path = zoo / "LunarLander-v2.zip"
+    whole = path.read_bytes()
+    for size in (0, 1, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        refused(zoo, "LunarLander-v2.zip", "not a readable zip")
+
+
+def test_keyword_arguments_of_the_zoo_s_normaliser(zoo: Path) -> None:
+    (zoo / "LunarLander-v2" / "vecnormalize.pkl").unlink()
+    _yaml(zoo / "LunarLander-v2" / "config.yml", normalize=True, normalize_kwargs={"norm_obs": False})
+    assert not load_teacher(zoo).info.normalised
+    _yaml(zoo / "LunarLander-v2" / "config.yml", normalize=True, normalize_kwargs={"norm_reward": False})
+    refused(zoo, "vecnormalize.pkl", "missing")
+
+
 def test_builtin(tmp_path: Path, cartpole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load_module, "BUILTIN_FOLDER", tmp_path)
     refused("builtin:cart", "no such built-in teacher", "CartPole-v1")

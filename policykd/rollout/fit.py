@@ -1,0 +1,40 @@
+"""Whether a policy fits an environment."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from policykd.rollout.envs import EnvSpec, make_env
+from policykd.spine.errors import InputError
+from policykd.spine.spaces import describe_space, same_shape
+from policykd.spine.types import Policy
+
+
+def check_spaces(policy: Policy, name: str, spec: EnvSpec) -> None:
+    """InputError unless observation and action spaces have the policy's kind and size, and actions its bounds.
+
+    Bounds of observations differ between versions of one environment, and are no reason to refuse.
+    """
+    env = make_env(spec)
+    try:
+        pairs = (
+            ("observation", policy.observation_space, env.observation_space),
+            ("action", policy.action_space, env.action_space),
+        )
+        for what, expected, found in pairs:
+            if not same_shape(expected, found):
+                raise InputError(
+                    f"env {spec.id}: its {what} space is {describe_space(found)}, {name} was made for "
+                    f"{describe_space(expected)}; choose its environment with --env, or add env.wrappers"
+                )
+        low, high = (
+            [np.asarray(getattr(space, bound, 0)) for space in (policy.action_space, env.action_space)]
+            for bound in ("low", "high")
+        )
+        if not (np.allclose(low[0], low[1]) and np.allclose(high[0], high[1])):
+            raise InputError(
+                f"env {spec.id}: its action bounds {low[1].tolist()} to {high[1].tolist()} are not those of {name}, "
+                f"{low[0].tolist()} to {high[0].tolist()}; add RescaleAction to env.wrappers"
+            )
+    finally:
+        env.close()

@@ -1,0 +1,9 @@
+"""CartPole: the built-in teacher into a compact student. `python scripts/cartpole.py [key.sub=value ...]`"""
+
+import sys
+
+from policykd import distill, load_config
+
+if __name__ == "__main__":
+    run = distill(load_config("cartpole", sys.argv[1:]))
+    print(run)

@@ -1,0 +1,14 @@
+"""HalfCheetah: train a teacher unless there is one, then distil it. `python scripts/halfcheetah.py [key=value]`"""
+
+import sys
+from pathlib import Path
+
+from policykd import distill, load_config, load_train_config, train_teacher
+
+TEACHER = Path("runs/teachers/halfcheetah")
+
+if __name__ == "__main__":
+    if not (TEACHER / "teacher.zip").is_file():
+        train_teacher(load_train_config("teachers/halfcheetah"), out=TEACHER)
+    run = distill(load_config("halfcheetah", sys.argv[1:]))
+    print(run)
