@@ -205,9 +205,9 @@ def _conclude(session: Session, distilled: Distilled) -> Run:
     from dataclasses import replace
 
     from policykd.learn.proof import build_result, frontier, prove
-    from policykd.learn.states import members_of
     from policykd.spine.artifact import save_artifact
     from policykd.spine.files import write_json
+    from policykd.students.family import members_of
 
     facts = prove(session, distilled.student)
     folder = session.folder

@@ -119,13 +119,12 @@ def _alone(resume: Path, others: list[Any]) -> None:
 
 
 def _distill(settings: Config | None, out: Path | None, resume: Path | None) -> int:
-    from policykd import api
-    from policykd.cli.output import print_returns
-    from policykd.report.console import console_tracker
+    from policykd.cli.output import print_returns, watched
     from policykd.report.table import aligned
-    from policykd.spine.stop import StopFlag
 
-    with StopFlag() as stop, console_tracker() as tracker:
+    with watched() as (tracker, stop):
+        from policykd import api
+
         if resume is not None:
             run = api.resume(resume, tracker=tracker, stop=stop)
         else:
@@ -151,14 +150,13 @@ def evaluate(
 
     With --teacher, also what it retains of the teacher's return on the same seeds.
     """
-    from policykd import api
-    from policykd.cli.output import print_returns
-    from policykd.learn.judge import Judging
-    from policykd.report.console import console_tracker
+    from policykd.cli.output import print_returns, watched
     from policykd.spine.config.schema import EnvConfig
-    from policykd.spine.stop import StopFlag
 
-    with StopFlag() as stop, console_tracker() as tracker:
+    with watched() as (tracker, stop):
+        from policykd import api
+        from policykd.learn.judge import Judging
+
         result = api.evaluate(
             source,
             teacher=teacher,
@@ -221,15 +219,13 @@ def train(
 
     sb3-contrib's trpo, qrdqn, tqc and ars are there as well.
     """
+    from policykd.cli.output import print_document, watched
     from policykd.spine.config.load import load_train_config
 
     settings = load_train_config(config, overrides or [], {"seed": seed, "device": device})
-    from policykd import api
-    from policykd.cli.output import print_document
-    from policykd.report.console import console_tracker
-    from policykd.spine.stop import StopFlag
+    with watched() as (tracker, stop):
+        from policykd import api
 
-    with StopFlag() as stop, console_tracker() as tracker:
         record = api.train_teacher(settings, out=out, tracker=tracker, stop=stop)
     print_document(record)
     return 0

@@ -1,14 +1,33 @@
-"""What a command prints on standard output: a table for people, or one JSON document for programs."""
+"""What a command shows: progress on standard error; on standard output a table for people, or JSON for programs."""
 
 from __future__ import annotations
 
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
+from policykd.report.console import BarTracker, console_tracker
 from policykd.report.table import document_table, print_result
+from policykd.spine.stop import StopFlag
+from policykd.spine.tracker import Tracker
+
+
+@contextmanager
+def watched() -> Iterator[tuple[Tracker, StopFlag]]:
+    """Progress from the first moment on, and a flag that a signal raises.
+
+    Importing torch takes seconds: a terminal shows it, and Ctrl-C ends them at once, since the flag is not up yet.
+    """
+    with console_tracker() as tracker:
+        if isinstance(tracker, BarTracker):
+            tracker.stage("starting")
+        import_module("policykd.api")
+        with StopFlag() as stop:
+            yield tracker, stop
 
 
 def print_json(document: Mapping[str, Any]) -> None:

@@ -43,7 +43,7 @@ class Dataset:
         """Inputs [..., O] and parameters [..., P] of the states `index` [...], drawn below len(self)."""
         flat = index.reshape(-1)
         inputs, params = self._inputs.index_select(0, flat), self._params.index_select(0, flat)
-        return inputs.view(*index.shape, -1), params.view(*index.shape, -1)
+        return inputs.view(*index.shape, inputs.shape[-1]), params.view(*index.shape, params.shape[-1])
 
     def draw(self, updates: int, batch_size: int, generator: torch.Generator) -> Tensor:
         """Indices [updates, batch_size], uniform with replacement, in one call."""

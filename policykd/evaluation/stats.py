@@ -25,7 +25,7 @@ class Retention:
 
 def mean_interval(returns: Array) -> tuple[float, float]:
     """95 % interval of the mean by Student's t; a single episode has no interval and gives its own value twice."""
-    from scipy.stats import t  # type: ignore[import-untyped]
+    from scipy.stats import t
 
     n = len(returns)
     centre = float(np.mean(returns))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,8 @@ from policykd.learn.selection import Selection
 from policykd.learn.session import Session
 from policykd.learn.update import Learner
 from policykd.loss.losses import make_loss
-from policykd.spine.config.schema import StudentConfig
 from policykd.spine.errors import InputError
-from policykd.students.family import Family, MemberSpec
+from policykd.students.family import Family, members_of
 from policykd.students.mlp import MlpStudent
 from policykd.students.normaliser import Normaliser
 
@@ -104,17 +102,6 @@ class LearningState:
             own = self.family.forward(inputs[rows])[index]
             result.append(agreement(self.session.teacher, params[rows], own))
         return result
-
-
-def members_of(config: StudentConfig) -> list[MemberSpec]:
-    """Every width x depth x seed, without repetition (a linear policy has no width)."""
-    widths = config.width if isinstance(config.width, list) else [config.width]
-    depths = config.depth if isinstance(config.depth, list) else [config.depth]
-    specs = set()
-    for width, depth, seed in product(widths, depths, range(config.seeds)):
-        assert isinstance(width, int)
-        specs.add(MemberSpec(depth, width if depth else 0, seed))
-    return sorted(specs)
 
 
 def start(session: Session) -> LearningState:

@@ -34,7 +34,9 @@ class Learner:
 
     def __init__(self, family: Family, loss: Loss, config: UpdateConfig, rounds: int) -> None:
         self.family, self._loss, self._config = family, loss, config
-        self._total = rounds * config.n_updates
+        assert isinstance(config.n_updates, int)  # settled by `policykd.learn.defaults`
+        self.n_updates = config.n_updates
+        self._total = rounds * self.n_updates
         family.flat.grad = family.grad
         self._adam = torch.optim.Adam([family.flat], lr=config.learning_rate, fused=True)
 
@@ -48,7 +50,7 @@ class Learner:
 
         Raises NumericsError naming loss or gradient and member; Interrupted when asked to stop.
         """
-        n, batch = self._config.n_updates, min(self._config.batch_size, len(dataset))
+        n, batch = self.n_updates, min(self._config.batch_size, len(dataset))
         index = dataset.draw(n, batch, key.torch(self.family.device))
         first = round_index * n
         marks = {n * (k + 1) // _CHECKS - 1 for k in range(_CHECKS)}
@@ -88,16 +90,15 @@ class Learner:
 
     def _step(self, inputs: Tensor, teacher: Tensor, update: int) -> Tensor:
         family, saved = self.family, list[list[Tensor]]()
-        student = family.forward_saving(inputs, saved).requires_grad_()
-        loss = self._loss(family.distribution, teacher, student).mean(-1)
-        (d_student,) = torch.autograd.grad(loss.sum(), student)
-        family.backward(d_student, saved)
+        student = family.forward_saving(inputs, saved)
+        loss, gradient = self._loss.with_gradient(family.distribution, teacher, student)
+        family.backward(gradient.div_(len(inputs)), saved)
         if self._config.max_grad_norm is not None:
             factors = self._config.max_grad_norm / family.member_grad_norms().clamp(min=1e-12)
             family.scale_member_grads(factors.clamp(max=1.0))
         self._adam.param_groups[0]["lr"] = self.learning_rate(update)
         self._adam.step()
-        return loss.detach()
+        return loss.mean(-1)
 
     def _read(self, update: int, loss: Tensor) -> UpdateMetrics:
         norms = self.family.member_grad_norms()

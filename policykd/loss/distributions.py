@@ -60,6 +60,10 @@ class Distribution(Protocol):
         """KL(p || q) [...], summed over action dimensions, in nats."""
         ...
 
+    def kl_with_gradient(self, p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+        """KL(p || q) [...] and its gradient by q [..., P] in closed form; records no gradient itself."""
+        ...
+
     def log_prob(self, params: Tensor, action: Tensor) -> Tensor:
         """log density or mass [...] of an action as `mode` and `sample` return it."""
         ...
@@ -89,6 +93,14 @@ def _expected(prob: Tensor, value: Tensor) -> Tensor:
 def _categorical_kl(p: Tensor, q: Tensor) -> Tensor:
     log_p, log_q = F.log_softmax(p, -1), F.log_softmax(q, -1)
     return _expected(log_p.exp(), log_p - log_q).sum(-1)
+
+
+def _categorical_kl_with_gradient(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+    """d KL / d logits of q = softmax(q) - softmax(p)."""
+    log_p, log_q = F.log_softmax(p, -1), F.log_softmax(q, -1)
+    prob = log_p.exp()
+    terms = (prob * (log_p - log_q)).masked_fill_((prob == 0).expand_as(log_q), 0.0)
+    return terms.sum(-1), log_q.exp_().sub_(prob)
 
 
 def _categorical_entropy(logits: Tensor) -> Tensor:
@@ -121,6 +133,9 @@ class Categorical:
 
     def kl(self, p: Tensor, q: Tensor) -> Tensor:
         return _categorical_kl(p, q)
+
+    def kl_with_gradient(self, p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+        return _categorical_kl_with_gradient(p, q)
 
     def log_prob(self, params: Tensor, action: Tensor) -> Tensor:
         log_p = F.log_softmax(params, -1)
@@ -162,6 +177,11 @@ class MultiCategorical:
         pairs = zip(p.split(self.nvec, -1), q.split(self.nvec, -1), strict=True)
         return torch.stack([_categorical_kl(a, b) for a, b in pairs]).sum(0)
 
+    def kl_with_gradient(self, p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+        pairs = zip(p.split(self.nvec, -1), q.split(self.nvec, -1), strict=True)
+        both = [_categorical_kl_with_gradient(a, b) for a, b in pairs]
+        return torch.stack([kl for kl, _ in both]).sum(0), torch.cat([gradient for _, gradient in both], -1)
+
     def log_prob(self, params: Tensor, action: Tensor) -> Tensor:
         branches = zip(self.nvec, params.split(self.nvec, -1), action.unbind(-1), strict=True)
         return torch.stack([Categorical(n).log_prob(part, index) for n, part, index in branches]).sum(0)
@@ -200,6 +220,9 @@ class Bernoulli:
         on = _expected(torch.sigmoid(p), F.logsigmoid(p) - F.logsigmoid(q))
         off = _expected(torch.sigmoid(-p), F.logsigmoid(-p) - F.logsigmoid(-q))
         return (on + off).sum(-1)
+
+    def kl_with_gradient(self, p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+        return self.kl(p, q), torch.sigmoid(q) - torch.sigmoid(p)
 
     def log_prob(self, params: Tensor, action: Tensor) -> Tensor:
         bits = action.to(params.dtype)

@@ -43,6 +43,16 @@ class DiagGaussian:
         error = (mean_p - mean_q).square() * torch.exp(-2.0 * log_q)
         return 0.5 * (ratio + error - 1.0).sum(-1) + (log_q - log_p).sum(-1)
 
+    def kl_with_gradient(self, p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+        mean_p, log_p = _halves(p, self.dim)
+        mean_q, log_q = _halves(q, self.dim)
+        gap = mean_q - mean_p
+        slope = gap * torch.exp(-2.0 * log_q)  # d KL / d mean_q
+        shift = log_q - log_p
+        rest = torch.exp(-2.0 * shift).addcmul_(gap, slope)  # (var_p + gap^2) / var_q
+        kl = (shift + 0.5 * rest).sum(-1) - 0.5 * self.dim
+        return kl, torch.cat([slope, 1.0 - rest], -1)
+
     def log_prob(self, params: Tensor, action: Tensor) -> Tensor:
         mean, log_std = _halves(params, self.dim)
         scaled = (action - mean) * torch.exp(-log_std)
@@ -89,6 +99,9 @@ class SquashedDiagGaussian:
 
     def kl(self, p: Tensor, q: Tensor) -> Tensor:
         return self._normal.kl(p, q)
+
+    def kl_with_gradient(self, p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+        return self._normal.kl_with_gradient(p, q)
 
     def log_prob(self, params: Tensor, action: Tensor) -> Tensor:
         bound = 1.0 - torch.finfo(action.dtype).eps

@@ -10,15 +10,16 @@ For Gaussians, tempering both sides divides only the mean-error term of the KL b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from policykd.loss.distributions import Distribution
 
 Convention = Literal["hinton", "rusu", "untempered"]
-Loss = Callable[[Distribution, Tensor, Tensor], Tensor]
+Kind = Literal["forward_kl", "reverse_kl"]
 
 
 def forward_kl(
@@ -48,10 +49,35 @@ def reverse_kl(
     return distribution.kl(student, teacher) * factor
 
 
-def make_loss(kind: Literal["forward_kl", "reverse_kl"], temperature: float, convention: Convention) -> Loss:
-    """The configured loss as a function (distribution, teacher, student) -> loss per state."""
-    function = {"forward_kl": forward_kl, "reverse_kl": reverse_kl}[kind]
-    return lambda distribution, teacher, student: function(distribution, teacher, student, temperature, convention)
+@dataclass(frozen=True)
+class Loss:
+    """A configured loss: a function of (distribution, teacher [B, P], student [S, B, P]) that gives [S, B]."""
+
+    kind: Kind = "forward_kl"
+    temperature: float = 1.0
+    convention: Convention = "hinton"
+
+    def __call__(self, distribution: Distribution, teacher: Tensor, student: Tensor) -> Tensor:
+        function = forward_kl if self.kind == "forward_kl" else reverse_kl
+        return function(distribution, teacher, student, self.temperature, self.convention)
+
+    def with_gradient(self, distribution: Distribution, teacher: Tensor, student: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss [S, B] and its gradient by the student's parameters [S, B, P], which must not record one.
+
+        In closed form for the plain forward KL (a third of the time of autograd on small batches), else by autograd.
+        """
+        plain = self.convention == "untempered" or self.temperature == 1.0
+        if self.kind == "forward_kl" and plain:
+            return distribution.kl_with_gradient(teacher, student)
+        leaf = student.detach().requires_grad_()
+        loss = self(distribution, teacher, leaf)
+        (gradient,) = torch.autograd.grad(loss.sum(), leaf)
+        return loss.detach(), gradient
+
+
+def make_loss(kind: Kind, temperature: float, convention: Convention) -> Loss:
+    """The configured loss."""
+    return Loss(kind, temperature, convention)
 
 
 def _tempered(

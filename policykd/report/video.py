@@ -19,7 +19,9 @@ from policykd.spine.files import make_folder
 MakeEnv = Callable[[str], Any]  # render mode -> gymnasium.Env
 Labelled = Sequence[tuple[str, "Player"]]
 
+_NO_POLICY = "nothing to show: expected at least one policy"
 _NO_LIMIT_STEPS = 10_000  # for environments that never end by themselves
+_FPS = 30  # for environments that do not say
 _HELD_SECONDS = 1.0  # the last picture stays, so that the final figures can be read
 _GIF_WIDTH = 800
 _GIF_FPS = 25  # a GIF counts in hundredths of a second, and viewers slow down below 2 of them
@@ -78,7 +80,7 @@ def record(
     path = Path(path)
     write = _writer(path)
     with _environments(policies, make_env, "rgb_array") as envs:
-        rate = fps or int(envs[0].metadata.get("render_fps", 30))
+        rate = int(fps or envs[0].metadata.get("render_fps") or _FPS)
         plays = [_Play(label, policy, env, seed) for (label, policy), env in zip(policies, envs, strict=True)]
         counted = _Counted(_pictures(plays, max_steps or _NO_LIMIT_STEPS, round(rate * _HELD_SECONDS)))
         make_folder(path.parent)
@@ -86,6 +88,8 @@ def record(
         try:
             write(counted, partial, rate)
             partial.replace(path)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written ({_one_line(error)}); choose another place") from error
         finally:
             partial.unlink(missing_ok=True)
     return {"path": str(path), "fps": rate, "frames": counted.number, "policies": [play.result() for play in plays]}
@@ -98,6 +102,8 @@ def show(policies: Labelled, make_env: MakeEnv, *, seed: int, max_steps: int | N
     )
     if headless:
         raise InputError("no display to show a window on (DISPLAY is not set); write a file instead: --video FILE.mp4")
+    if not policies:
+        raise InputError(_NO_POLICY)
     results = []
     for label, policy in policies:
         with _environments([(label, policy)], make_env, "human") as envs:
@@ -154,7 +160,7 @@ def _name(env: Any) -> str:
 def _environments(policies: Labelled, make_env: MakeEnv, render_mode: str) -> Iterator[list[Any]]:
     """One environment per policy, each checked to render in this mode, all closed in the end."""
     if not policies:
-        raise InputError("nothing to show: expected at least one policy")
+        raise InputError(_NO_POLICY)
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # pygame greets on stdout, where --json goes
     envs: list[Any] = []
     try:
@@ -182,9 +188,12 @@ def _rendering(env: Any) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
         hint = "install policykd[video], which it draws with; MuJoCo without a screen needs MUJOCO_GL=egl or osmesa"
-        raise InputError(f"env {_name(env)}: cannot render ({reason}); {hint}") from error
+        raise InputError(f"env {_name(env)}: cannot render ({_one_line(error)}); {hint}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _writer(path: Path) -> Callable[[Iterable[Frame], Path, int], None]:
@@ -202,6 +211,10 @@ def _write_mp4(pictures: Iterable[Frame], path: Path, fps: int) -> None:
     """H.264 in yuv420p, which every player and browser shows."""
     import imageio_ffmpeg  # type: ignore[import-untyped]
 
+    try:
+        imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise InputError(f"{path.suffix} needs ffmpeg ({_one_line(error)}); write a .gif, or install ffmpeg") from error
     writer: Any = None
     try:
         for picture in pictures:

@@ -48,7 +48,8 @@ class ActionMap:
         if self.kind == "clip":
             return np.clip(actions, low, high).astype(self.dtype, copy=False).reshape(batch)
         unit = np.clip(actions, -1.0, 1.0)
-        return (low + (0.5 * (unit + 1.0) * (high - low))).astype(self.dtype, copy=False).reshape(batch)
+        scaled = np.asarray(low + (0.5 * (unit + 1.0) * (high - low)))
+        return scaled.astype(self.dtype, copy=False).reshape(batch)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON document from which `from_json` makes an equal map (infinite bounds are the strings inf, -inf)."""

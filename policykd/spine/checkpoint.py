@@ -11,6 +11,7 @@ A kill at any moment leaves the last pointer and everything it names.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -37,11 +38,12 @@ class RunFolder:
                 raise InputError(
                     f"{path}: nothing to resume (no config.yaml in it); give a run folder, or start without --resume"
                 )
-        elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+        elif path.exists() and not _free(path):
             kind = "not empty" if path.is_dir() else "a file"
             raise InputError(f"{path}: exists and is {kind}; choose another --out, or continue it with --resume {path}")
         make_folder(self.checkpoints)
         self._lock = FileLock(path / ".lock")
+        self._hashes: dict[str, str] = {}
 
     def __enter__(self) -> Self:
         try:
@@ -58,22 +60,31 @@ class RunFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lock.release()
+        if error is not None and _free(self.path):
+            shutil.rmtree(self.path)  # nothing was settled: the next try finds the place as this one did
 
     def save_shard(self, round_index: int, tensors: Tensors) -> None:
         """The labelled data of one round."""
-        write_atomic(self._shard(round_index), _pack(tensors))
+        data = _pack(tensors)
+        write_atomic(self._shard(round_index), data)
+        self._hashes[str(round_index)] = sha256_of(data)
 
     def load_shard(self, round_index: int) -> dict[str, NDArray[Any]] | None:
         """The labelled data of one round, or None when its collection had not ended."""
         path = self._shard(round_index)
-        return _unpack(path, path.read_bytes()) if path.is_file() else None
+        if not path.is_file():
+            return None
+        data = path.read_bytes()
+        if sha256_of(data) != self._hashes.setdefault(str(round_index), sha256_of(data)):
+            raise InputError(f"{path}: its sha256 is not the one in latest.json; it was altered, start a new run")
+        return _unpack(path, data)
 
     def save_state(self, round_index: int, tensors: Tensors, facts: dict[str, Any]) -> None:
         """The state after a round; the pointer moves only when the state is safe, then the old state goes."""
         name = f"state-{round_index:04d}.safetensors"
         data = _pack(tensors)
         write_atomic(self.checkpoints / name, data)
-        pointer = {"round": round_index, "state": name, "sha256": sha256_of(data), **facts}
+        pointer = {"round": round_index, "state": name, "sha256": sha256_of(data), "shards": self._hashes, **facts}
         write_json(self.checkpoints / "latest.json", pointer)
         for old in self.checkpoints.glob("state-*.safetensors"):
             if old.name != name:
@@ -98,6 +109,7 @@ class RunFolder:
             raise InputError(
                 f"{path}: its sha256 is not the one in latest.json; the checkpoint was altered, start a new run"
             )
+        self._hashes.update(pointer.get("shards", {}))
         return _unpack(path, data), pointer
 
     def save_facts(self, name: str, facts: dict[str, Any]) -> None:
@@ -124,6 +136,18 @@ class RunFolder:
 
     def _shard(self, round_index: int) -> Path:
         return self.checkpoints / f"shard-{round_index:04d}.safetensors"
+
+
+def _free(path: Path) -> bool:
+    """Whether the folder is empty, or holds nothing but what a run leaves that stopped before it was settled."""
+    if not path.is_dir():
+        return False
+    for entry in path.iterdir():
+        if entry.name == "checkpoints" and entry.is_dir() and not any(entry.iterdir()):
+            continue
+        if entry.name != ".lock" and not entry.name.startswith("events.out.tfevents."):
+            return False
+    return True
 
 
 def next_run_folder(root: Path, name: str) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from policykd.loss.distributions import Distribution
+from policykd.spine.config.schema import StudentConfig
 from policykd.spine.seeding import SeedKey
 from policykd.spine.types import Footprint
 
@@ -43,6 +45,17 @@ class MemberSpec:
         sizes = self.sizes(n_inputs, n_outputs)
         macs = sum(i * o for i, o in sizes)
         return Footprint(params=macs + sum(o for _, o in sizes), constants=2 * n_inputs, macs=macs)
+
+
+def members_of(config: StudentConfig) -> list[MemberSpec]:
+    """Every width x depth x seed, without repetition (a linear policy has no width)."""
+    widths = config.width if isinstance(config.width, list) else [config.width]
+    depths = config.depth if isinstance(config.depth, list) else [config.depth]
+    specs = set()
+    for width, depth, seed in product(widths, depths, range(config.seeds)):
+        assert isinstance(width, int)
+        specs.add(MemberSpec(depth, width if depth else 0, seed))
+    return sorted(specs)
 
 
 @dataclass
@@ -168,8 +181,8 @@ class Family:
         return torch.cat([means, self.log_std.expand(-1, means.shape[1], -1)], -1)
 
     def _group_size(self, members: slice) -> int:
-        widest = self.specs[members.stop - 1]
-        return int(members.stop - members.start) * widest.footprint(self.n_inputs, self.n_means).params
+        widest: MemberSpec = self.specs[members.stop - 1]
+        return len(self.specs[members]) * widest.footprint(self.n_inputs, self.n_means).params
 
     def _carve(self, members: slice, start: int) -> tuple[Group, int]:
         count = members.stop - members.start

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -107,12 +108,12 @@ class StubTeacher:
     """A TeacherPolicy whose parameters are any function of the observation."""
 
     function: Callable[[Tensor], Tensor]
-    distribution: Distribution = Categorical(3)
+    distribution: Distribution = field(default_factory=lambda: Categorical(3))
     action_space: Any = field(default_factory=lambda: spaces.Discrete(3))
     observation_space: Any = field(default_factory=lambda: Counting.observation_space)
     deterministic_teacher: bool = False
     value_teacher: bool = False
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property
     def action_map(self) -> ActionMap:
@@ -132,7 +133,7 @@ def student(name: str, activation: Any = "tanh", *, hidden: tuple[int, ...] = (6
     sizes = [3, *hidden, distribution.n_means]
     layers = tuple(
         (torch.from_numpy(rng.normal(size=(i, o)).astype("f4")), torch.from_numpy(rng.normal(size=o).astype("f4")))
-        for i, o in zip(sizes, sizes[1:], strict=False)
+        for i, o in itertools.pairwise(sizes)
     )
     n_log_std = distribution.n_params - distribution.n_means
     return MlpStudent(

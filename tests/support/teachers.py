@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from policykd.spine.errors import InputError
+from policykd.teachers.load import load_teacher
+
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "teachers"
 N_OBSERVATIONS = 256
 
@@ -96,3 +99,19 @@ class Gadget:
 
     def __reduce__(self) -> tuple[Any, tuple[str, str]]:
         return open, (str(self.sentinel), "w")
+
+
+def write_yaml(path: Path, **values: Any) -> None:
+    """A settings file as the zoo writes it."""
+    pairs = [[key, value] for key, value in values.items()]
+    path.write_text("!!python/object/apply:collections.OrderedDict\n- " + json.dumps(pairs))
+
+
+def refused(source: Any, *parts: str, **kwargs: Any) -> None:
+    """The source is refused in one line that holds the parts."""
+    with pytest.raises(InputError) as error:
+        load_teacher(source, **kwargs)
+    message = str(error.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message

@@ -54,7 +54,7 @@ def one_round(session: Session, state: LearningState, index: int) -> None:
     rounds = config.rollout.rounds
     visited = shard_data(session, state, index)
     inputs, params, agreement = state.absorb(visited)
-    with work.stage("update", round=index, rounds=rounds, total=config.update.n_updates):
+    with work.stage("update", round=index, rounds=rounds, total=state.learner.n_updates):
         dropped = state.dataset.append(inputs, params)
         metrics = state.learner.fit(state.dataset, index, SeedKey(config.seed, "update", index), work)
     if dropped and state.dataset.dropped == dropped:

@@ -119,8 +119,8 @@ class DataConfig(Section):
 class UpdateConfig(Section):
     """How the family is fitted to the labelled states."""
 
-    n_updates: Positive = 400
-    """Optimizer steps per round."""
+    n_updates: Auto | Positive = "auto"
+    """Optimizer steps per round; auto: 400 for discrete actions, 1000 for continuous ones, which need precision."""
     batch_size: Positive = 256
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-2
     """Of Adam, in round 0; it falls linearly over all updates."""

@@ -44,6 +44,13 @@ def test_pairing_narrows_the_interval() -> None:
     assert paired.value == pytest.approx(mixed.value)
 
 
+def test_all_three_are_resampled_together() -> None:
+    rng = np.random.default_rng(4)
+    teacher, chance = rng.normal(200, 30, 40), rng.normal(0, 60, 40)
+    held = retention(teacher, 0.9 * teacher + 0.1 * chance, chance, 0)
+    assert (held.low, held.high) == (pytest.approx(0.9), pytest.approx(0.9)), "in every resample it is 0.9"
+
+
 def test_the_interval_is_a_function_of_returns_and_seed() -> None:
     rng = np.random.default_rng(2)
     data = [rng.normal(level, 10, 40) for level in (100, 95, 0)]

@@ -13,7 +13,7 @@ from torch import Tensor
 from policykd.data.dataset import Dataset
 from policykd.learn.update import Learner, UpdateMetrics
 from policykd.loss.distributions import Categorical, DiagGaussian
-from policykd.loss.losses import forward_kl
+from policykd.loss.losses import Loss
 from policykd.spine.config.schema import UpdateConfig
 from policykd.spine.errors import Interrupted, NumericsError
 from policykd.spine.seeding import SeedKey
@@ -34,7 +34,10 @@ def data(bad_label: float | None = None) -> Dataset:
     return dataset
 
 
-def learner(config: UpdateConfig | None = None, loss: Any = forward_kl, rounds: int = 2, specs: Any = SPECS) -> Learner:
+PLAIN = Loss()
+
+
+def learner(config: UpdateConfig | None = None, loss: Any = PLAIN, rounds: int = 2, specs: Any = SPECS) -> Learner:
     return Learner(Family(specs, 3, Categorical(4)), loss, config or UpdateConfig(n_updates=30, batch_size=32), rounds)
 
 
@@ -74,7 +77,7 @@ def test_a_label_that_is_no_number_stops_the_loss(value: float) -> None:
     if value == -np.inf:  # a mask: the teacher never takes this action
         assert np.isfinite(fit(learner(), data(value))[-1].loss).all()
         return
-    with pytest.raises(NumericsError, match="^loss is not finite in update 6 of member 0") as caught:
+    with pytest.raises(NumericsError, match=r"^loss is not finite in update 6 of member 0") as caught:
         fit(learner(), data(value))
     assert "\n" not in str(caught.value)
 
@@ -82,24 +85,19 @@ def test_a_label_that_is_no_number_stops_the_loss(value: float) -> None:
 def broken_gradient(member: int) -> Any:
     """A loss whose value is a number and whose gradient is none, for one member."""
 
-    class Broken(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, x: Tensor) -> Tensor:
-            return x.clone()
+    class Broken(Loss):
+        def with_gradient(self, distribution: Any, teacher: Tensor, student: Tensor) -> tuple[Tensor, Tensor]:
+            loss, gradient = super().with_gradient(distribution, teacher, student)
+            gradient[member] = torch.nan
+            return loss.nan_to_num(), gradient
 
-        @staticmethod
-        def backward(ctx: Any, grad: Tensor) -> Tensor:
-            grad = grad.clone()
-            grad[member] = torch.nan
-            return grad
-
-    return lambda distribution, teacher, student: forward_kl(distribution, teacher, Broken.apply(student)).nan_to_num()
+    return Broken()
 
 
 @pytest.mark.parametrize("clip", [None, 1.0])
 def test_a_gradient_that_is_no_number_is_named_with_its_member(clip: float | None) -> None:
     config = UpdateConfig(n_updates=4, batch_size=32, max_grad_norm=clip)
-    with pytest.raises(NumericsError, match="^gradient is not finite in update 0 of member 1"):
+    with pytest.raises(NumericsError, match=r"^gradient is not finite in update 0 of member 1"):
         fit(learner(config, broken_gradient(1)), data())
 
 
@@ -162,5 +160,5 @@ def test_the_spread_is_learned() -> None:
     family = Family([MemberSpec(0, 0)], 3, DiagGaussian(1))
     dataset = Dataset(3, 2, 1000, "cpu")
     dataset.append(torch.zeros(100, 3), torch.tensor([0.7, -1.2]).expand(100, 2))
-    fit(Learner(family, forward_kl, UpdateConfig(n_updates=600, batch_size=16), 1), dataset)
+    fit(Learner(family, Loss(), UpdateConfig(n_updates=600, batch_size=16), 1), dataset)
     torch.testing.assert_close(family.forward(torch.zeros(1, 3))[0, 0], torch.tensor([0.7, -1.2]), atol=0.02, rtol=0)

@@ -26,7 +26,7 @@ class Echo:
     def __init__(self, action_space: spaces.Space[Any], distribution: Distribution) -> None:
         self.observation_space = spaces.Box(-np.inf, np.inf, (distribution.n_params,), np.float32)
         self.action_space, self.distribution = action_space, distribution
-        self.action_map: ActionMap = action_map(action_space)
+        self.action_map: ActionMap = action_map(action_space, unscale=False)
 
     def distribution_params(self, observation: torch.Tensor) -> torch.Tensor:
         return observation.float()

@@ -141,6 +141,29 @@ def test_an_environment_without_pictures_is_wrong_input(tmp_path, make, message)
 def test_no_policies_is_wrong_input(tmp_path):
     with pytest.raises(InputError, match="at least one policy"):
         record([], Colours, tmp_path / "x.mp4", seed=0)
+    with pytest.raises(InputError, match="at least one policy"):
+        show([], Colours, seed=0)
+
+
+def test_without_ffmpeg_the_message_offers_a_gif(tmp_path, monkeypatch):
+    def missing() -> str:
+        raise RuntimeError("No ffmpeg exe could be found.")
+
+    monkeypatch.setattr("imageio_ffmpeg.get_ffmpeg_exe", missing)
+    with pytest.raises(InputError, match=r"needs ffmpeg .*write a \.gif"):
+        record([("a", Constant(1))], Colours, tmp_path / "x.mp4", seed=0)
+
+
+def test_a_missing_library_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"films need PIL.*pip install policykd\[video\]"):
+        record([("a", Constant(1))], Colours, tmp_path / "x.gif", seed=0)
+
+
+def test_a_place_that_cannot_be_written_is_wrong_input(tmp_path):
+    (tmp_path / "x.gif").mkdir()
+    with pytest.raises(InputError, match="cannot be written"):
+        record([("a", Constant(1))], Colours, tmp_path / "x.gif", seed=0)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".gif"])

@@ -159,7 +159,7 @@ def test_a_label_that_is_no_number_is_named(value: float, beta: float) -> None:
     shard = Shard(SeedKey(0, "collect"), 2, 9, beta, RolloutConfig(teacher_stochastic=False))
     teacher = StubTeacher(function)
     rollout = collect(shard, factory_spec(Counting), teacher, lambda x: torch.zeros(len(x), 3), Quiet())
-    with pytest.raises(NumericsError, match="^label is not finite") as caught:
+    with pytest.raises(NumericsError, match=r"^label is not finite") as caught:
         label(rollout, teacher, Quiet())
     assert "step" in str(caught.value) and "environment" in str(caught.value)
 

@@ -1,8 +1,9 @@
-"""Fails when an environment that is not there is not met with a suggestion, when an import happens without leave, when a
-wrapper is lost, or when a schedule misses its end points."""
+"""Fails when an environment that is not there is not met with a suggestion, when an import happens without leave,
+when a wrapper is lost, or when a schedule misses its end points."""
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,7 @@ def test_every_schedule_starts_at_one_and_falls(kind: Any, rounds: int, value: f
     schedule = beta_schedule(BetaConfig(schedule=kind, value=value, final=other, decay=other), rounds)
     values = [schedule(r) for r in range(rounds)]
     assert values[0] == 1.0
-    assert all(0 <= b <= a + 1e-12 <= 1 + 1e-12 for a, b in zip(values, values[1:], strict=False))
+    assert all(0 <= b <= a + 1e-12 <= 1 + 1e-12 for a, b in itertools.pairwise(values))
 
 
 def test_schedule_end_points() -> None:

@@ -197,7 +197,7 @@ def test_nan_is_named(mode: AutoresetMode | None, quantity: str, key: int, monke
 def test_nan_at_reset_is_named(mode: AutoresetMode | None) -> None:
     spec = factory_spec(BrokenAtReset)
     env = VectorEnvs(SyncVectorEnv([BrokenAtReset], autoreset_mode=mode)) if mode else SyncEnvs(spec, 1, lambda _: 3)
-    with pytest.raises(NumericsError, match="^observation is not finite"):
+    with pytest.raises(NumericsError, match=r"^observation is not finite"):
         env.reset([3])
 
 

@@ -1,5 +1,5 @@
-"""Fails when two processes can run in one folder, when a dead one keeps it locked, or when a checkpoint that was altered
-or is not whole is taken for a good one."""
+"""Fails when two processes can run in one folder, when a dead one keeps it locked, or when a checkpoint that was
+altered or is not whole is taken for a good one."""
 
 from __future__ import annotations
 

@@ -20,16 +20,16 @@ from policykd.spine.files import make_folder, sha256_of, write_atomic, write_jso
 ROOT = Path(__file__).parents[3]
 SIZE = 3_000_000
 # Writes files of one letter each, for ever, and says when each is done.
-WRITER = """
+WRITER = f"""
 import sys
 from pathlib import Path
 from policykd.spine.files import write_atomic
 path = Path(sys.argv[1])
 while True:
     for letter in (b"a", b"b", b"c"):
-        write_atomic(path, letter * {size})
+        write_atomic(path, letter * {SIZE})
         print(letter.decode(), flush=True)
-""".format(size=SIZE)
+"""
 
 
 def test_a_killed_writer_leaves_the_old_or_the_new_file(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
-"""Fails when two streams coincide, when a training seed can meet a reported one, or when the numbers of a key change from
-one version to the next (a resumed run would go on with others)."""
+"""Fails when two streams coincide, when a training seed can meet a reported one, or when the numbers of a key change
+from one version to the next (a resumed run would go on with others)."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@ if each were alone."""
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from torch import Tensor
 from policykd.data.dataset import Dataset
 from policykd.learn.update import Learner
 from policykd.loss.distributions import Categorical, DiagGaussian, Distribution
-from policykd.loss.losses import forward_kl
+from policykd.loss.losses import Loss, forward_kl
 from policykd.spine.config.schema import UpdateConfig
 from policykd.spine.seeding import SeedKey
 from policykd.students import family as module
@@ -140,7 +140,7 @@ def train(family: Family, *, n_updates: int = 60, clip: float | None = None) -> 
     dataset = Dataset(N_INPUTS, family.distribution.n_params, 1000, "cpu")
     dataset.append(inputs, teacher)
     config = UpdateConfig(n_updates=n_updates, batch_size=32, max_grad_norm=clip)
-    Learner(family, forward_kl, config, 1).fit(dataset, 0, SeedKey(0, "update"), Quiet())
+    Learner(family, Loss(), config, 1).fit(dataset, 0, SeedKey(0, "update"), Quiet())
     return family
 
 
@@ -202,7 +202,7 @@ def test_plan_is_a_cheapest_cut(specs: list[MemberSpec]) -> None:
     for count in range(n):
         for cuts in combinations(range(1, n), count):
             ends = [0, *cuts, n]
-            groups = [slice(a, b) for a, b in zip(ends, ends[1:], strict=False)]
+            groups = [slice(a, b) for a, b in pairwise(ends)]
             if all(len({s.depth for s in specs[g]}) == 1 for g in groups):
                 options.append(cost(specs, groups))
     assert cost(specs, plan) == min(options)
@@ -216,7 +216,7 @@ def test_members_have_the_size_they_claim(specs: list[MemberSpec]) -> None:
     for index, spec in enumerate(family.specs):
         layers = family.member_layers(index)
         widths = [N_INPUTS, *[spec.width] * spec.depth, 2]
-        assert [tuple(w.shape) for w, _ in layers] == list(zip(widths, widths[1:], strict=False))
+        assert [tuple(w.shape) for w, _ in layers] == list(pairwise(widths))
         assert [tuple(b.shape) for _, b in layers] == [(o,) for o in widths[1:]]
         assert family.member_log_std(index).shape == (2,)
         size = spec.footprint(N_INPUTS, 2)

@@ -1,0 +1,78 @@
+"""Retention of default students by `--teacher FOLDER` alone, several training seeds, beside bare stepping."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import bare_step_us, described, table
+from policykd import Config, distill, load_teacher
+from policykd.api import Run
+from policykd.rollout.envs import env_spec
+from policykd.spine.config.load import load_config
+
+NAMED = (
+    "ppo/CartPole-v1_1",
+    "dqn/MountainCar-v0_1",
+    "ppo/LunarLander-v2_1",
+    "sac/Pendulum-v1_1",
+    "a2c/BipedalWalker-v3_1",
+    "ppo/HalfCheetah-v3_1",
+)
+HEAD = (
+    *("teacher", "seed", "teacher's return", "student's return", "retention (95 %)", "parameters"),
+    *("timesteps", "collect + label + update, s", "bare stepping, s"),
+)
+
+
+def measure(options: argparse.Namespace) -> str:
+    """One run per teacher and seed; the page says whether each met its bounds."""
+    rows = []
+    for name in options.only or NAMED:
+        for seed in range(options.seeds):
+            with tempfile.TemporaryDirectory() as folder:
+                run = distill(Config(teacher=str(options.teachers / name), seed=seed), out=Path(folder) / "run")
+                rows.append(_row(name, seed, run, _bare(run, options.teachers / name)))
+            sys.stderr.write(f"{' | '.join(rows[-1])}\n")
+    return PAGE.format(machine=described(), table=table(HEAD, rows), seeds=options.seeds)
+
+
+def _bare(run: Run, source: Path) -> float:
+    """Seconds that the run's timesteps would take with nothing but stepping, on the same backend."""
+    config = load_config(str(run.folder / "config.yaml"))
+    info = load_teacher(str(source)).info
+    n_envs = config.rollout.n_envs
+    assert isinstance(n_envs, int)
+    return bare_step_us(env_spec(config.env, info.env_id), n_envs) * float(run.result["timesteps"]) / 1e6
+
+
+def _row(name: str, seed: int, run: Run, bare: float) -> list[str]:
+    r: dict[str, Any] = run.result
+    spent = sum(r["seconds"][stage] for stage in ("collect", "label", "update"))
+    low, high = r["retention"]["ci95"]
+    return [
+        name,
+        str(seed),
+        f"{r['teacher']['return']['mean']:.1f}",
+        f"{r['student']['return']['mean']:.1f}",
+        f"{r['retention']['value']:.3f} ({low:.3f} to {high:.3f})",
+        f"{r['student']['params']:,} of {r['teacher']['params']:,}",
+        f"{r['timesteps']:,}",
+        f"{spent:.1f}",
+        f"{bare:.1f}",
+    ]
+
+
+PAGE = """# Retention with default settings
+
+`python -m benchmarks retention --seeds {seeds} --out docs/benchmarks/retention.md`: each teacher by its folder alone,
+no setting per environment; 100 report episodes on seeds 10000 to 10099, which chose nothing; teacher, student and
+random policy on the same seeds; percentile bootstrap, paired by seed. Bare stepping is the same number of environment
+steps with random actions and nothing else, in the same process.
+
+Machine: {machine}.
+
+{table}"""
