@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policykd.rollout.envs import EnvSpec, env_spec, factory_spec
-from policykd.spine.checkpoint import RunFolder, next_run_folder
+from policykd.spine.checkpoint import RunFolder, is_free, next_run_folder
 from policykd.spine.config.load import load_config
 from policykd.spine.config.schema import Config, EnvConfig, TrainConfig
 from policykd.spine.errors import InputError, Interrupted
@@ -67,7 +67,7 @@ def distill(
     config = config or Config()
     # Everything that can be wrong with the input is found before a folder is made.
     task = _task(config, teacher, env)
-    path = Path(out) if out is not None else next_run_folder(Path("runs"), _run_name(task.teacher))
+    path = _free_folder(out, Path("runs"), _run_name(task.teacher))
     return _in_folder(RunFolder(path), task, tracker, stop)
 
 
@@ -119,15 +119,14 @@ def train_teacher(
     """Trains a teacher with stable-baselines3 or sb3-contrib; its folder can be given to `distill` as teacher."""
     from policykd.learn.train_teacher import train_teacher as train
 
-    path = Path(out) if out is not None else next_run_folder(Path("runs/teachers"), config.env.id or config.algo)
-    if path.exists() and any(path.iterdir()) if path.is_dir() else path.exists():
-        raise InputError(f"{path}: exists and is not empty; choose another --out")
+    path = _free_folder(out, Path("runs/teachers"), (config.env.id or config.algo).replace("/", "-").replace(":", "-"))
     watch, flag = tracker or NullTracker(), stop or NeverStop()
-    watch.stage("train", total=config.timesteps)
     done = 0
 
     def progress(steps: int, total: int, figures: dict[str, float]) -> None:
         nonlocal done
+        if not done:
+            watch.stage("train", total=total)
         watch.advance(steps - done)
         done = steps
         watch.status(**figures)
@@ -177,7 +176,7 @@ def _in_folder(folder: RunFolder, task: _Task, tracker: Tracker | None, stop: St
             if finished is not None:
                 (tracker or NullTracker()).note(f"{folder.path}: this run is finished; here is its result")
                 return finished
-            board = TensorBoardTracker(folder.path)
+            board = TensorBoardTracker(folder.path, purge_step=_first_new_points(folder))
             watch = Fanout([tracker, board]) if tracker is not None else board
             try:
                 return _run(folder, task, watch, stop or NeverStop())
@@ -187,6 +186,14 @@ def _in_folder(folder: RunFolder, task: _Task, tracker: Tracker | None, stop: St
                 board.close()
     finally:
         torch.set_num_threads(threads)
+
+
+def _first_new_points(folder: RunFolder) -> dict[str, int] | None:
+    """Where the curves of a resumed run go on: over optimizer steps, and over timesteps."""
+    latest = folder.load_facts("latest")
+    if latest is None:
+        return None
+    return {"update/": latest["updates"], "loss/": latest["updates"], "": latest["timesteps"] + 1}
 
 
 def _run(folder: RunFolder, task: _Task, watch: Tracker, stop: StopFlag) -> Run:
@@ -258,6 +265,17 @@ def _finished(folder: RunFolder) -> Run | None:
     if not path.is_file():
         return None
     return Run(folder.path, json.loads(path.read_text()), load_student(folder.path))
+
+
+def _free_folder(out: Path | str | None, root: Path, name: str) -> Path:
+    """The folder that the user names, which must be free, or the next free one below `root`."""
+    if out is None:
+        return next_run_folder(root, name)
+    path = Path(out)
+    if not is_free(path):
+        kind = "is not empty" if path.is_dir() else "is a file"
+        raise InputError(f"{path}: exists and {kind}; choose another --out, or continue a run with --resume {path}")
+    return path
 
 
 def _env_config(env: EnvConfig | str | None) -> EnvConfig:

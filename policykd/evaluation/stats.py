@@ -25,13 +25,13 @@ class Retention:
 
 def mean_interval(returns: Array) -> tuple[float, float]:
     """95 % interval of the mean by Student's t; a single episode has no interval and gives its own value twice."""
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     n = len(returns)
     centre = float(np.mean(returns))
     if n < 2:
         return centre, centre
-    half = float(t.ppf(0.975, n - 1) * np.std(returns, ddof=1) / np.sqrt(n))
+    half = float(stdtrit(n - 1, 0.975) * np.std(returns, ddof=1) / np.sqrt(n))
     return centre - half, centre + half
 
 

@@ -140,6 +140,7 @@ def save(session: Session, state: LearningState, round_index: int) -> None:
     tensors |= {"normaliser.mean": state.normaliser.mean, "normaliser.scale": state.normaliser.scale}
     facts: dict[str, Any] = {
         "timesteps": state.timesteps,
+        "updates": state.rounds_done * state.learner.n_updates,
         "normaliser_limit": state.normaliser.limit,
         "selection": {str(r): means for r, means in state.selection.returns.items()},
         "seconds": session.work.seconds,

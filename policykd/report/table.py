@@ -161,10 +161,9 @@ def _seconds(seconds: Json) -> Iterable[tuple[str, ...]]:
 
 
 def _gate(gate: Json) -> str:
-    verdict, sign = ("passed", ">=") if gate.get("passed") else ("FAILED", "<")
-    lower, floor = 100 * gate["lower"], 100 * (gate["keep"] - gate["margin"])
-    asked = f"keep {100 * gate['keep']:g} % - margin {100 * gate['margin']:g} %"
-    return f"{verdict}: lower end {lower:.2f} % {sign} {floor:.2f} % ({asked})"
+    verdict = "passed" if gate.get("passed") else "FAILED"
+    asked = f"non-inferior to {100 * gate['keep']:g} %, margin {100 * gate['margin']:g} points"
+    return f"{verdict}: {asked}; lower end {100 * gate['lower']:.2f} %"
 
 
 def _tail(text: str, width: int = 50) -> str:

@@ -112,10 +112,10 @@ def registered(spec: EnvSpec) -> Any:
         name = spec.id
     try:
         return gym.spec(name)
-    except gym.error.Error as error:
+    except gym.error.Error:
         close = difflib.get_close_matches(name, list(gym.registry), n=3, cutoff=0.6)
         hint = f"did you mean {', '.join(close)}?" if close else "is its package installed and imported?"
-        raise InputError(f"env {spec.id}: not a registered environment ({_one_line(error)}); {hint}") from None
+        raise InputError(f"env {spec.id}: not a registered environment; {hint}") from None
 
 
 def _choose_backend(spec: EnvSpec, wanted: str) -> Backend:

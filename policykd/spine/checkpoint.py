@@ -38,9 +38,10 @@ class RunFolder:
                 raise InputError(
                     f"{path}: nothing to resume (no config.yaml in it); give a run folder, or start without --resume"
                 )
-        elif path.exists() and not _free(path):
+        elif not is_free(path):
             kind = "not empty" if path.is_dir() else "a file"
             raise InputError(f"{path}: exists and is {kind}; choose another --out, or continue it with --resume {path}")
+        self._made = not path.exists()
         make_folder(self.checkpoints)
         self._lock = FileLock(path / ".lock")
         self._hashes: dict[str, str] = {}
@@ -60,8 +61,17 @@ class RunFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lock.release()
-        if error is not None and _free(self.path):
-            shutil.rmtree(self.path)  # nothing was settled: the next try finds the place as this one did
+        if error is not None and self.path.is_dir() and is_free(self.path):
+            self._clear()
+
+    def _clear(self) -> None:
+        """Nothing was settled: the next try finds the place as this one did."""
+        if self._made:
+            shutil.rmtree(self.path)
+            return
+        self.checkpoints.rmdir()
+        for entry in self.path.iterdir():
+            entry.unlink()
 
     def save_shard(self, round_index: int, tensors: Tensors) -> None:
         """The labelled data of one round."""
@@ -138,10 +148,10 @@ class RunFolder:
         return self.checkpoints / f"shard-{round_index:04d}.safetensors"
 
 
-def _free(path: Path) -> bool:
-    """Whether the folder is empty, or holds nothing but what a run leaves that stopped before it was settled."""
+def is_free(path: Path) -> bool:
+    """Whether there is no such folder, or nothing in it but what a run leaves that stopped before it was settled."""
     if not path.is_dir():
-        return False
+        return not path.exists()
     for entry in path.iterdir():
         if entry.name == "checkpoints" and entry.is_dir() and not any(entry.iterdir()):
             continue

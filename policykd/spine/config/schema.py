@@ -45,9 +45,9 @@ class StudentConfig(Section):
     """The student's architecture. A list trains a family: every width x depth x seed, on one shared data set."""
 
     kind: Literal["mlp"] = "mlp"
-    width: Auto | Width | list[Width] = "auto"
+    width: Auto | Width | Annotated[list[Width], Field(min_length=1)] = "auto"
     """Units of each hidden layer."""
-    depth: Depth | list[Depth] = 2
+    depth: Depth | Annotated[list[Depth], Field(min_length=1)] = 2
     """Hidden layers; 0 is a linear policy."""
     activation: Literal["tanh", "relu"] = "tanh"
     seeds: Positive = 1
@@ -159,6 +159,13 @@ class GateConfig(Section):
     keep: Annotated[float, Field(gt=0, le=2)] | None = None
     """Retention that must be held: the run passes when the interval's lower end is at least keep - margin."""
     margin: Annotated[float, Field(ge=0, lt=1)] = 0.02
+    """Slack below `keep`."""
+
+    @model_validator(mode="after")
+    def _margin_of_something(self) -> Self:
+        if self.keep is None and self.margin != GateConfig.model_fields["margin"].default:
+            raise ValueError(f"margin {self.margin} has no effect without keep: set gate.keep (--keep) as well")
+        return self
 
 
 class Config(Section):

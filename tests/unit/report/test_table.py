@@ -58,7 +58,7 @@ def test_the_table_of_a_run():
     assert lines[3].split() == ["random", "-181.3"]
     rest = {line[:14].strip(): line[15:].strip() for line in lines[5:]}
     assert rest["retention"] == "99.2 %, 95 % interval 98.0 % to 101.0 %"
-    assert rest["gate"] == "passed: lower end 98.00 % >= 97.00 % (keep 99 % - margin 2 %)"
+    assert rest["gate"] == "passed: non-inferior to 99 %, margin 2 points; lower end 98.00 %"
     assert rest["compression"] == "65.7 x fewer parameters"
     assert rest["agreement"] == "98.1 % of the student's states"
     assert rest["episodes"] == "100, seeds 10000 to 10099, deterministic"
@@ -70,7 +70,7 @@ def test_the_table_of_a_run():
 
 def test_the_gate_that_failed_and_the_one_that_was_not_asked():
     failed = {**RESULT, "gate": {"keep": 0.99, "margin": 0.02, "lower": 0.9699, "attempts": 1, "passed": False}}
-    assert "FAILED: lower end 96.99 % < 97.00 %" in result_table(failed)
+    assert "FAILED: non-inferior to 99 %, margin 2 points; lower end 96.99 %" in result_table(failed)
     assert "gate" not in result_table({**RESULT, "gate": None})
 
 

@@ -55,11 +55,27 @@ def test_a_folder_is_held_by_one_process_and_freed_by_its_death(folder: RunFolde
 def test_what_may_become_a_run_folder(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     RunFolder(tmp_path / "empty")
+    RunFolder(tmp_path / "empty")  # a run that stopped before anything was settled is not in the way
+    (tmp_path / "empty" / "config.yaml").write_text("")
     assert "--resume" in refused(RunFolder, tmp_path / "empty")
     (tmp_path / "file").write_text("")
     assert "a file" in refused(RunFolder, tmp_path / "file")
     assert "nothing to resume" in refused(RunFolder, tmp_path / "absent", resume=True)
     assert not (tmp_path / "absent").exists()
+
+
+def test_a_failure_before_anything_is_settled_leaves_the_place_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for name in ("mine", "new"):
+        with pytest.raises(ValueError, match="no"), RunFolder(tmp_path / name) as folder:
+            (folder.path / "events.out.tfevents.1").write_text("")
+            raise ValueError("no")
+    assert not (tmp_path / "new").exists()
+    assert list((tmp_path / "mine").iterdir()) == []
+    with pytest.raises(ValueError, match="no"), RunFolder(tmp_path / "kept") as folder:
+        folder.save_facts("baseline", {})
+        raise ValueError("no")
+    assert (tmp_path / "kept" / "checkpoints" / "baseline.json").is_file()
 
 
 def test_leftovers_of_a_killed_write_go(folder: RunFolder) -> None:
