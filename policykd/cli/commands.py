@@ -37,6 +37,10 @@ TeacherName = Annotated[
     str | None,
     typer.Option("--teacher", metavar="T", help="An SB3 zip, an RL-Zoo folder, a run folder, or builtin:NAME."),
 ]
+VecNormalize = Annotated[
+    str | None,
+    typer.Option("--vec-normalize", metavar="FILE", help="Statistics of a teacher that does not bring its own."),
+]
 EnvId = Annotated[
     str | None, typer.Option("--env", metavar="ID", help="A registered environment id; by default the teacher's.")
 ]
@@ -71,6 +75,7 @@ def distill(
     overrides: Overrides = None,
     config: ConfigName = None,
     teacher: TeacherName = None,
+    vec_normalize: VecNormalize = None,
     env: EnvId = None,
     allow_import: AllowImport = False,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="The run's folder; by default runs/NAME-N.")] = None,
@@ -91,6 +96,7 @@ def distill(
     """
     named = {
         "teacher": teacher,
+        "vec_normalize": vec_normalize,
         "env": env,
         "allow_import": allow_import or None,
         "device": device,

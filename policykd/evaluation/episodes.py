@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from policykd.loss.acting import act
-from policykd.rollout.envs import EnvSpec
+from policykd.rollout.envs import EnvSpec, registered
 from policykd.rollout.vecenv import Bools, Floats, SyncEnvs, VectorEnvs, make_batch
+from policykd.spine.errors import InputError
 from policykd.spine.seeding import SeedKey
 from policykd.spine.types import Array, Policy, Progress
 
@@ -21,13 +22,14 @@ if TYPE_CHECKING:
 
 _SYNC_SLOTS = 32
 _NATIVE_SLOTS = 1024
+MAX_STEPS = 100_000  # an episode that is longer will not end; Atari's longest have 27,000 decisions
 Actor = Callable[[Array], Array]  # raw observations [B, *O] -> environment actions [B, ...]
 
 
 @dataclass(frozen=True)
 class Episodes:
     """Per seed, in the order of the seeds: returns [E], lengths [E], success [E] (NaN where `info` does not say), and
-    `visited`, raw observations [K, *O] that the policy acted on (the first ones, bounded)."""
+    `visited`, an even sample [K, *O] of the raw observations that the policy acted on."""
 
     returns: Floats
     lengths: NDArray[np.int64]
@@ -41,23 +43,30 @@ class Episodes:
 
 
 class _Visited:
-    """Keeps the first states that were acted on."""
+    """Keeps an even sample of the states that were acted on: when there are too many, every second batch goes."""
 
     def __init__(self, bound: int) -> None:
-        self._room, self._parts = bound, list[Array]()
+        self._bound, self._kept, self._stride, self._count = bound, 0, 1, 0
+        self._parts: list[Array] = []
 
     def add(self, observation: Array) -> None:
-        if self._room > 0:
-            part = observation[: self._room].copy()
-            self._room -= len(part)
-            self._parts.append(part)
+        if self._bound and self._count % self._stride == 0:
+            self._parts.append(observation.copy())
+            self._kept += len(observation)
+            if self._kept > self._bound and len(self._parts) > 1:
+                self._parts, self._stride = self._parts[::2], 2 * self._stride
+                self._kept = sum(len(part) for part in self._parts)
+        self._count += 1
 
     def all(self, like: Array) -> Array:
         return np.concatenate(self._parts) if self._parts else like[:0]
 
 
 def policy_actor(policy: Policy, deterministic: bool, seed: int) -> Actor:
-    """How a teacher or student acts on a batch."""
+    """How a teacher or student acts on a batch. A teacher without a distribution of its own acts by the mode."""
+    deterministic = deterministic or any(
+        getattr(policy, f"{kind}_teacher", False) for kind in ("value", "deterministic")
+    )
     generator = SeedKey(seed, "act").torch(policy.device)
 
     def actor(observation: Array) -> Array:
@@ -79,13 +88,14 @@ def random_actor(space: gym.Space[object], seed: int) -> Actor:
 def run_episodes(
     spec: EnvSpec, actor: Actor, seeds: Sequence[int], progress: Progress, *, keep_visited: int = 0
 ) -> Episodes:
-    """One episode per seed. On a native vector class, seeds name (chunk, slot): equal seeds still give equal episodes.
+    """One episode per seed, in single environments whatever the backend of collection: a vector class has no seed for
+    each episode. Only an environment that has nothing else is judged in its vector class; there a seed names a slot.
 
     Raises NumericsError for a NaN and Interrupted when asked to stop.
     """
-    if spec.backend == "native":
+    if spec.factory is None and registered(spec).entry_point is None:
         return _run_native(spec, actor, seeds, progress, keep_visited)
-    return _run_sync(spec, actor, seeds, progress, keep_visited)
+    return _run_sync(replace(spec, backend="sync"), actor, seeds, progress, keep_visited)
 
 
 def _run_sync(spec: EnvSpec, actor: Actor, seeds: Sequence[int], progress: Progress, keep_visited: int) -> Episodes:
@@ -113,6 +123,7 @@ def _run_sync(spec: EnvSpec, actor: Actor, seeds: Sequence[int], progress: Progr
                 actions = np.zeros((slots, *chosen.shape[1:]), chosen.dtype)
             actions[live] = chosen
             running = episode[live]
+            _must_end(spec, lengths[running])
             step = env.step(actions)
             returns[running] += step.reward[live]
             lengths[running] += 1
@@ -131,7 +142,7 @@ def _run_native(spec: EnvSpec, actor: Actor, seeds: Sequence[int], progress: Pro
     for begin in range(0, len(seeds), _NATIVE_SLOTS):
         chunk = seeds[begin : begin + _NATIVE_SLOTS]
         rows = slice(begin, begin + len(chunk))
-        env = make_batch(spec, len(chunk), lambda _: None)
+        env = make_batch(replace(spec, backend="native"), len(chunk), lambda _: None)
         assert isinstance(env, VectorEnvs)
         try:
             observation, running = env.reset(chunk), np.ones(len(chunk), np.bool_)
@@ -141,12 +152,21 @@ def _run_native(spec: EnvSpec, actor: Actor, seeds: Sequence[int], progress: Pro
                 step = env.step(actor(observation))
                 _add(returns[rows], step.reward, running)
                 lengths[rows] += running
+                _must_end(spec, lengths[rows])
                 success[rows] = np.where(running & step.done, step.success, success[rows])
                 progress.advance(int((running & step.done).sum()))
                 running, observation = running & ~step.done, step.observation
         finally:
             env.close()
     return Episodes(returns, lengths, success, visited.all(observation))
+
+
+def _must_end(spec: EnvSpec, lengths: NDArray[np.int64]) -> None:
+    if lengths.max() >= MAX_STEPS:
+        raise InputError(
+            f"env {spec.id}: an episode did not end within {MAX_STEPS} steps; bound it with env.wrappers="
+            "[{TimeLimit: {max_episode_steps: N}}]"
+        )
 
 
 def _tables(n: int) -> tuple[Floats, NDArray[np.int64], Floats]:

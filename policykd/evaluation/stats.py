@@ -54,8 +54,9 @@ def refuse_random_teacher(teacher: Array, random: Array) -> None:
     spread = np.var(teacher, ddof=1) / len(teacher) + np.var(random, ddof=1) / len(random)
     if gap <= 1.96 * float(np.sqrt(spread)):
         raise InputError(
-            f"teacher: its return {np.mean(teacher):.4g} is not above random's {np.mean(random):.4g} over "
+            f"teacher: its return {np.mean(teacher):.4g} is not clearly above random's {np.mean(random):.4g} over "
             f"{len(teacher)} episodes, so retention has no meaning; check the environment, its kwargs and statistics"
+            + (", or raise evaluate.select_episodes" if gap > 0 else "")
         )
 
 
@@ -65,10 +66,14 @@ def retention(teacher: Array, student: Array, random: Array, root_seed: int) -> 
     teacher, student, random: returns [E]. 10,000 resamples of the episodes' indices (Efron 1979); a resample whose
     teacher is not above random is counted as the worst, never dropped.
     """
-    index = SeedKey(root_seed, "bootstrap").numpy().integers(0, len(teacher), (_RESAMPLES, len(teacher)))
-    low_level = random[index].mean(1)
-    gap = teacher[index].mean(1) - low_level
-    gain = student[index].mean(1) - low_level
+    rng, n = SeedKey(root_seed, "bootstrap").numpy(), len(teacher)
+    means = np.empty((3, _RESAMPLES))
+    block = max(1, min(_RESAMPLES, 2**20 // n))  # of resamples, so that memory does not grow with the episodes
+    for begin in range(0, _RESAMPLES, block):
+        index = rng.integers(0, n, (min(block, _RESAMPLES - begin), n))
+        for row, returns in enumerate((teacher, student, random)):
+            means[row, begin : begin + len(index)] = returns[index].mean(1)
+    gap, gain = means[0] - means[2], means[1] - means[2]
     values = np.where(gap > 0, gain / np.where(gap > 0, gap, 1.0), -np.inf)
     value = float((student.mean() - random.mean()) / (teacher.mean() - random.mean()))
     low, high = np.quantile(values, [0.025, 0.975], method="lower")

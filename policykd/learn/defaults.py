@@ -10,6 +10,7 @@ import torch
 from policykd.loss.distributions import is_gaussian
 from policykd.rollout.envs import EnvSpec, registered
 from policykd.spine.config.schema import Config
+from policykd.spine.device import resolve_device
 from policykd.spine.errors import InputError
 from policykd.spine.types import Array, TeacherInfo, TeacherPolicy
 from policykd.students.family import members_of
@@ -37,9 +38,16 @@ def resolve(config: Config, info: TeacherInfo, teacher: TeacherPolicy, spec: Env
     student = student.model_copy(update={"width": width})
     members = len(members_of(student))
     update = {
-        "env": config.env.model_copy(update={"id": spec.id, "kwargs": dict(spec.kwargs), "backend": spec.backend}),
+        "env": config.env.model_copy(
+            update={"id": None if spec.factory else spec.id, "kwargs": dict(spec.kwargs), "backend": spec.backend}
+        ),
         "student": student,
-        "rollout": config.rollout.model_copy(update=_rollout(config, spec, measured, members)),
+        "rollout": config.rollout.model_copy(
+            update={
+                **_rollout(config, spec, measured, members),
+                "student_stochastic": _student_stochastic(config, teacher),
+            }
+        ),
         "loss": config.loss.model_copy(update={"q_temperature": _q_temperature(config, teacher, measured)}),
         "update": config.update.model_copy(update={"n_updates": _n_updates(config, teacher)}),
         "device": resolve_device(config.device),
@@ -53,21 +61,6 @@ def default_width(n_inputs: int, n_outputs: int, info: TeacherInfo) -> int:
     widest = max((outputs for _, outputs in info.layers[:-1]), default=64)
     width = min(2 * (n_inputs + n_outputs), widest / 2)
     return max(8, 4 * int(np.ceil(width / 4)))
-
-
-def resolve_device(name: str) -> str:
-    """`auto` is CUDA when present; InputError for a device that is not there."""
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise InputError(f"device {name!r} is not known: expected auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and not (torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()):
-        raise InputError(f"device {name}: there are {torch.cuda.device_count()} CUDA devices here; use auto or cpu")
-    if device.type not in ("cpu", "cuda"):
-        raise InputError(f"device {name!r} is not supported: expected auto, cpu, cuda or cuda:N")
-    return name
 
 
 def _rollout(config: Config, spec: EnvSpec, measured: Measured, members: int) -> dict[str, int]:
@@ -89,11 +82,25 @@ def _rollout(config: Config, spec: EnvSpec, measured: Measured, members: int) ->
         least = 1 if isinstance(r.timesteps, int) else _LEAST_ENVS
         n_envs = max(per_round // n_steps, least)
         n_envs = members * max(n_envs // members, 1)
+    total = r.rounds * n_envs * n_steps
+    if isinstance(r.timesteps, int) and total > r.timesteps:
+        raise InputError(
+            f"rollout.timesteps {r.timesteps} is less than {r.rounds} rounds x {n_envs} n_envs x {n_steps} n_steps: "
+            "raise it, or lower rollout.rounds or rollout.n_steps"
+        )
     if n_envs % members:
         raise InputError(
             f"rollout.n_envs {n_envs} does not divide among {members} members: use a multiple of {members}, or auto"
         )
-    return {"n_envs": n_envs, "n_steps": n_steps, "timesteps": r.rounds * n_envs * n_steps}
+    return {"n_envs": n_envs, "n_steps": n_steps, "timesteps": total}
+
+
+def _student_stochastic(config: Config, teacher: TeacherPolicy) -> bool:
+    """Measured on HalfCheetah: students that sampled while collecting fall less often when judged by their mode. The
+    softmax of Q-values is a scale of ours and no policy that somebody trained, so there the mode acts."""
+    if config.rollout.student_stochastic != "auto":
+        return config.rollout.student_stochastic
+    return not (teacher.value_teacher or teacher.deterministic_teacher)
 
 
 def _n_updates(config: Config, teacher: TeacherPolicy) -> int:

@@ -103,7 +103,7 @@ def frontier(
     baseline = session.baseline
     teacher, random = (float(np.mean(baseline[f"{name}_returns"])) for name in ("teacher", "random"))
     n_inputs, n_means = len(distilled.student.normaliser.mean), session.teacher.distribution.n_means
-    keep, margin = session.config.gate.keep or 0.95, session.config.gate.margin
+    keep, margin = session.config.gate.keep, session.config.gate.margin
     members = []
     for index, spec in enumerate(family_specs):
         best = distilled.selection.best_of(index)
@@ -122,10 +122,14 @@ def frontier(
                 "agreement": result["agreement"] if chosen else None,
                 "latency_us": None,
                 "episodes": len(session.select_seeds),
-                "status": "chosen" if chosen else ("passed" if held >= keep - margin else "failed"),
+                "status": _status(chosen, keep is None or held >= keep - margin),
             }
         )
-    return {"format": 1, "gate": result.get("gate", {"keep": keep, "margin": margin}), "members": members}
+    return {"format": 1, "gate": result.get("gate"), "members": members}
+
+
+def _status(chosen: bool, held: bool) -> str:
+    return "chosen" if chosen else ("passed" if held else "failed")
 
 
 def _seconds(spent: dict[str, float]) -> dict[str, float]:

@@ -12,7 +12,6 @@ from policykd.evaluation.episodes import Episodes, policy_actor, random_actor, r
 from policykd.evaluation.stats import refuse_random_teacher
 from policykd.learn.defaults import Measured, resolve
 from policykd.rollout.envs import EnvSpec
-from policykd.rollout.fit import check_spaces
 from policykd.spine.checkpoint import RunFolder
 from policykd.spine.config.load import resolved_yaml
 from policykd.spine.config.schema import Config
@@ -87,9 +86,8 @@ class Session:
 def prepare(config: Config, teacher: Teacher, spec: EnvSpec, folder: RunFolder, work: Work) -> Session:
     """Checks that teacher and environment fit, judges the teacher, and settles every `auto`.
 
-    Raises InputError for spaces that do not match and for a teacher that is no better than random.
+    Raises InputError for a teacher that is no better than random.
     """
-    check_spaces(teacher, f"the teacher {teacher.info.source}", spec)
     facts = folder.load_facts("baseline")
     if facts is not None:
         session = _resumed(config, teacher, spec, folder, work, facts)
@@ -109,13 +107,17 @@ def _resumed(
 ) -> Session:
     if facts["teacher"] != teacher.fingerprint:
         raise InputError(
-            f"{config.teacher}: its weights are not those that {folder.path} was started with; resume with that teacher"
+            f"{config.teacher}: its weights are not those that {folder.path} was started with; resume with that "
+            "teacher (policykd.resume(folder, teacher=...) for a live model)"
         )
     work.seconds.update(facts["seconds"])
     return Session(config, teacher, spec, folder, work, facts)
 
 
 def _measured(config: Config, teacher: Teacher, spec: EnvSpec, folder: RunFolder, work: Work) -> Session:
+    if not config.evaluate.deterministic and (teacher.value_teacher or teacher.deterministic_teacher):
+        work.tracker.note(f"{teacher.info.source} has no distribution of its own: it and its student act by the mode")
+        config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"deterministic": True})})
     e = config.evaluate
     seeds = range(e.select_first_seed, e.select_first_seed + e.select_episodes)
     with work.stage("baseline", total=2 * len(seeds)):
@@ -125,6 +127,11 @@ def _measured(config: Config, teacher: Teacher, spec: EnvSpec, folder: RunFolder
         refuse_random_teacher(by_teacher.returns, by_random.returns)
     measured = Measured(float(by_teacher.lengths.mean()), by_teacher.visited)
     resolved = resolve(config, teacher.info, teacher, spec, measured)
+    if int(resolved.rollout.n_steps) < measured.episode_length:
+        work.tracker.note(
+            f"rollout: {resolved.rollout.n_steps} steps a round are less than the teacher's episodes of "
+            f"{measured.episode_length:.0f}, so their ends are not seen; fewer rollout.n_envs see more of each"
+        )
     facts = {
         "teacher": teacher.fingerprint,
         "teacher_returns": by_teacher.returns.tolist(),

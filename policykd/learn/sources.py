@@ -46,24 +46,36 @@ def policy_env(policy: MlpStudent | Teacher, source: str, env: EnvConfig) -> Env
     """The environment that the caller names, or else the one in the policy's own record."""
     if isinstance(policy, Teacher):
         return env_spec(env, policy.info.env_id, policy.info.env_kwargs)
-    return env_spec(env if env.id is not None else _recorded(policy.provenance, source))
+    if env.id is not None and env.id != _recorded_id(policy.provenance):
+        return env_spec(env)
+    # The user's own word (--env ID --allow-import) is trust; --allow-import alone trusts no name that a file brings.
+    own = _recorded(policy.provenance, source, trusted=env.allow_import and env.id is not None)
+    given = {name: getattr(env, name) for name in ("kwargs", "wrappers") if getattr(env, name)}
+    return env_spec(own.model_copy(update=given | {"allow_import": env.allow_import}))
 
 
-def _recorded(provenance: dict[str, Any], source: str) -> EnvConfig:
-    """The environment that a student file names; nothing that it names is imported, and no wrapper of it writes."""
+def _recorded_id(provenance: dict[str, Any]) -> Any:
     config = provenance.get("config")
     section = config.get("env") if isinstance(config, dict) else None
-    if not isinstance(section, dict) or section.get("id") is None:
+    return section.get("id") if isinstance(section, dict) else None
+
+
+def _recorded(provenance: dict[str, Any], source: str, *, trusted: bool) -> EnvConfig:
+    """The environment that a student file names; unless the user trusts it, nothing that it names is imported, and no
+    wrapper of it writes."""
+    name = _recorded_id(provenance)
+    if name is None or str(name).startswith("function:"):
         raise InputError(f"{source}: names no environment: say which one with --env ID")
+    section = provenance["config"]["env"]
     try:
         env = EnvConfig.model_validate({name: section[name] for name in _USED if name in section})
     except ValidationError as error:
         raise InputError(f"{source}: its environment cannot be read; say which one with --env ID") from error
     unsafe = [text for text in _texts([env.id, env.kwargs, env.wrappers]) if ":" in text or text in _WRITERS]
-    if unsafe:
+    if unsafe and not trusted:
         raise InputError(
             f"{source}: its environment uses {unsafe[0]!r}, and what a file names is neither imported nor written to: "
-            "say --env ID if you trust it (with --allow-import for package:Id)"
+            f"if you trust it, name it yourself: --env {env.id} --allow-import"
         )
     return env
 

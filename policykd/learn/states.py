@@ -94,11 +94,14 @@ class LearningState:
         assert isinstance(n_envs, int)
         actor = actor.to(inputs.device)
         member = torch.where(actor >= 0, actor // (n_envs // len(self.family)), actor)
-        result = []
+        result: list[float] = []
+        if not (member >= 0).any():
+            return result
         for index in range(len(self.family)):
             rows = (member == index).nonzero().squeeze(-1)
             if not len(rows):
-                return []
+                result.append(float("nan"))  # the teacher drove all of this member's steps
+                continue
             own = self.family.forward(inputs[rows])[index]
             result.append(agreement(self.session.teacher, params[rows], own))
         return result
@@ -107,12 +110,7 @@ class LearningState:
 def start(session: Session) -> LearningState:
     """The state before round 0. Raises InputError for observations that an MLP cannot take."""
     config, teacher = session.config, session.teacher
-    space = teacher.observation_space
-    if type(space).__name__ != "Box":
-        raise InputError(
-            f"observation space {space}: students take Box observations; add FlattenObservation to env.wrappers"
-        )
-    n_inputs = int(np.prod(space.shape or (1,)))
+    n_inputs = int(np.prod(teacher.observation_space.shape or (1,)))
     family = Family(
         members_of(config.student),
         n_inputs,
@@ -163,7 +161,8 @@ def restore(session: Session) -> LearningState | None:
     for name, means in facts["selection"].items():
         state.selection.returns[int(name)] = means
         state.selection.snapshots[int(name)] = values[f"snapshot.{name}"].to(state.family.device)
-    for index in range(facts["round"] + 1):
+    remaining = facts["round"] + 1 < session.config.rollout.rounds  # else the data has done its work
+    for index in range(facts["round"] + 1) if remaining else ():
         shard = session.folder.load_shard(index)
         if shard is None:
             raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,14 +37,18 @@ def trace_round(
         "rollout/timesteps_per_s": per_second,
         "data/states": len(state.dataset),
     }
-    values |= {f"agreement/student_states{name}": value for name, value in zip(names, agreement, strict=False)}
+    values |= {
+        f"agreement/student_states{name}": value
+        for name, value in zip(names, agreement, strict=False)
+        if not np.isnan(value)
+    }
     values |= _returns(state, visited, names, bool(agreement), int(config.rollout.n_envs))
     for name, value in zip(names, state.selection.returns.get(index, []), strict=False):
         values[f"return/select{name}"] = value
     tracker.scalars(values, state.timesteps)
     tracker.status(kl=min(metrics[-1].loss), timesteps_per_s=per_second)
     if agreement:
-        tracker.status(agreement=max(agreement))
+        tracker.status(agreement=float(np.nanmax(agreement)))
 
 
 def member_names(state: LearningState) -> list[str]:

@@ -123,8 +123,8 @@ def _value(path: str, value: Any, annotation: str, action_space: Any) -> Any:
         return _noise(path, value, action_space)
     if not any(word in annotation for word in _ANNOTATIONS.get(type(value), ())):
         expected = " or ".join(text for word, text in _EXPECTED.items() if word in annotation)
-        hint = " (YAML reads 1e-3 as text: write 1.0e-3)" if isinstance(value, str) else ""
-        raise InputError(f"{path}: {value!r} does not fit; expected {expected}{hint}")
+        found = "is text; write" if isinstance(value, str) else "does not fit; expected"
+        raise InputError(f"{path}: {value!r} {found} {expected}")
     return tuple(value) if isinstance(value, list) else value
 
 

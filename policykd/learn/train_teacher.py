@@ -71,7 +71,7 @@ def _threads(number: int) -> Iterator[None]:
 
 def _build(config: TrainConfig) -> Any:
     """The untrained SB3 model on its environments; InputError for every setting that SB3 refuses."""
-    from policykd.learn.defaults import resolve_device
+    from policykd.spine.device import resolve_device
 
     venv = _make_venv(config)
     try:

@@ -37,6 +37,7 @@ class Learner:
         assert isinstance(config.n_updates, int)  # settled by `policykd.learn.defaults`
         self.n_updates = config.n_updates
         self._total = rounds * self.n_updates
+        self._norms: Tensor | None = None  # of the last update, before the bound
         family.flat.grad = family.grad
         self._adam = torch.optim.Adam([family.flat], lr=config.learning_rate, fused=True)
 
@@ -93,15 +94,16 @@ class Learner:
         student = family.forward_saving(inputs, saved)
         loss, gradient = self._loss.with_gradient(family.distribution, teacher, student)
         family.backward(gradient.div_(len(inputs)), saved)
+        self._norms = None
         if self._config.max_grad_norm is not None:
-            factors = self._config.max_grad_norm / family.member_grad_norms().clamp(min=1e-12)
-            family.scale_member_grads(factors.clamp(max=1.0))
+            self._norms = family.member_grad_norms()
+            family.scale_member_grads((self._config.max_grad_norm / self._norms.clamp(min=1e-12)).clamp(max=1.0))
         self._adam.param_groups[0]["lr"] = self.learning_rate(update)
         self._adam.step()
         return loss.mean(-1)
 
     def _read(self, update: int, loss: Tensor) -> UpdateMetrics:
-        norms = self.family.member_grad_norms()
+        norms = self.family.member_grad_norms() if self._norms is None else self._norms
         for name, values in (("loss", loss), ("gradient", norms), ("weights", self.family.flat.sum().view(1))):
             if not torch.isfinite(values).all():
                 member = int((~torch.isfinite(values)).nonzero()[0])

@@ -10,6 +10,7 @@ from policykd.learn.sources import open_policy, policy_env
 from policykd.report.video import record, show
 from policykd.rollout.envs import make_env
 from policykd.rollout.fit import check_spaces
+from policykd.spine.config.load import load_config
 from policykd.spine.config.schema import EnvConfig
 from policykd.spine.errors import InputError
 from policykd.students.mlp import MlpStudent
@@ -30,6 +31,8 @@ def play(student: str, teacher: str | None, env: EnvConfig, video: Path | None, 
     if video is not None and video.exists():
         raise InputError(f"--video {video}: exists already and is not overwritten; choose another name or remove it")
     policy = open_policy(student)
+    if teacher is None and video is not None:
+        teacher = _own_teacher(Path(student))
     spec = policy_env(policy, student, env)
     alone = "teacher" if teacher is None and isinstance(policy, Teacher) else "student"
     policies: list[tuple[str, MlpStudent | Teacher]] = [(alone, policy)]
@@ -41,3 +44,11 @@ def play(student: str, teacher: str | None, env: EnvConfig, video: Path | None, 
     shown = show(policies, make, seed=seed) if video is None else record(policies, make, video, seed=seed)
     played = [{name: entry[name] for name in ("label", "return", "steps")} for entry in shown["policies"]]
     return {"video": None if video is None else str(video), "seed": seed, "policies": played}
+
+
+def _own_teacher(folder: Path) -> str | None:
+    """The teacher that a run folder names, where it can still be found; a film without it shows the student alone."""
+    if not (folder / "config.yaml").is_file() or not (folder / "student.safetensors").is_file():
+        return None
+    named = load_config(str(folder / "config.yaml")).teacher
+    return named if named.startswith("builtin:") or Path(named).exists() else None

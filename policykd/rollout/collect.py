@@ -169,7 +169,7 @@ class _Driver:
 
     def _student_actions(self, obs: Tensor) -> Array:
         assert self._students is not None
-        deterministic = not self._shard.acting.student_stochastic
+        deterministic = self._shard.acting.student_stochastic is not True
         return act(self._teacher, self._students(obs), deterministic=deterministic, generator=self._generator)
 
     def _teacher_actions(self, params: Tensor) -> Array:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     VectorEnv = gym.vector.VectorEnv[Any, Any, Any]
 
 Backend = Literal["native", "sync"]
+_FUNCTION = "function:"
 _HINT = "check env.kwargs and env.wrappers"
 
 
@@ -37,6 +38,11 @@ class EnvSpec:
     backend: Backend = "sync"
     factory: Callable[..., Any] | None = None
 
+    @property
+    def recorded_id(self) -> str:
+        """What a configuration says of it; a function cannot be written down."""
+        return f"{_FUNCTION}{self.id}" if self.factory else self.id
+
 
 def env_spec(
     config: EnvConfig, teacher_env: str | None = None, teacher_kwargs: dict[str, Any] | None = None
@@ -48,18 +54,26 @@ def env_spec(
     name = config.id or teacher_env
     if name is None:
         raise InputError("the teacher names no environment: say which one with --env ID")
+    if name.startswith(_FUNCTION):
+        raise InputError(
+            f"env {name}: it was a Python function: give it again with env=..., or name another with --env"
+        )
     kwargs = dict(config.kwargs) if config.id or config.kwargs else dict(teacher_kwargs or {})
     wrappers = tuple(_wrapper(entry) for entry in config.wrappers)
     spec = EnvSpec(name, kwargs, wrappers, config.allow_import)
     return EnvSpec(name, kwargs, wrappers, config.allow_import, _choose_backend(spec, config.backend))
 
 
-def factory_spec(factory: Callable[..., Any], name: str = "factory") -> EnvSpec:
+def factory_spec(factory: Callable[..., Any], config: EnvConfig = EnvConfig()) -> EnvSpec:  # noqa: B008
     """The description of a user's own environment: a function that returns a gymnasium.Env.
 
-    It may accept `render_mode`; without it, the environment cannot be filmed.
+    It may accept `render_mode`; without it, the environment cannot be filmed. `config.wrappers` are applied to it.
     """
-    return EnvSpec(getattr(factory, "__name__", name), factory=factory)
+    if config.kwargs:
+        raise InputError("env.kwargs have no effect on an environment function: build them into it")
+    name = getattr(factory, "__name__", type(factory).__name__)
+    wrappers = tuple(_wrapper(entry) for entry in config.wrappers)
+    return EnvSpec(name, {}, wrappers, config.allow_import, factory=factory)
 
 
 def make_env(spec: EnvSpec, render_mode: str | None = None) -> AnyEnv:
@@ -164,7 +178,8 @@ def _quiet_making(entry: Any) -> Iterator[None]:
     """Keeps deprecations of ids and of MuJoCo's model files, which no user can mend, off the screen.
 
     MuJoCo would print one for every environment made, and write MUJOCO_LOG.TXT into the working folder. Its other
-    warnings (unstable simulation) are not touched: they come when stepping.
+    warnings (unstable simulation) are not touched: they come when stepping. A warning handler in Python would be no
+    alternative: an exception that reaches it ends the process.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*out of date", category=DeprecationWarning)
@@ -173,17 +188,19 @@ def _quiet_making(entry: Any) -> Iterator[None]:
             return
         import mujoco
 
-        before = mujoco.get_mju_user_warning()
-        mujoco.set_mju_user_warning(_not_deprecation)
+        config = getattr(mujoco, "MjLogConfig", None)  # since MuJoCo 4
+        if config is None:
+            yield
+            return
+        log = config.get()
+        before = log.logto_console, log.logto_file
+        log.logto_console = log.logto_file = False
+        log.set()
         try:
             yield
         finally:
-            mujoco.set_mju_user_warning(before)
-
-
-def _not_deprecation(message: str) -> None:
-    if "deprecated" not in message:
-        warnings.warn(message, RuntimeWarning, stacklevel=2)
+            log.logto_console, log.logto_file = before
+            log.set()
 
 
 def _one_line(error: BaseException) -> str:

@@ -86,7 +86,10 @@ class SyncEnvs:
         n = self.n_envs
         reward, done, success = np.zeros(n), np.zeros(n, np.bool_), np.full(n, np.nan)
         for slot in np.flatnonzero(self._acting).tolist():
-            observation, reward[slot], terminated, truncated, info = self.envs[slot].step(actions[slot])
+            try:
+                observation, reward[slot], terminated, truncated, info = self.envs[slot].step(actions[slot])
+            except Exception as error:
+                raise self._raised(error, slot) from error
             self._observation[slot] = observation
             if terminated or truncated:
                 check_finite(self._observation, "observation", self._where)  # before the reset hides it
@@ -107,7 +110,15 @@ class SyncEnvs:
 
     def _start(self, slot: int, seed: int) -> None:
         self._seeds[slot] = seed
-        self._observation[slot] = self.envs[slot].reset(seed=seed)[0]
+        try:
+            self._observation[slot] = self.envs[slot].reset(seed=seed)[0]
+        except Exception as error:
+            raise self._raised(error, slot) from error
+
+    def _raised(self, error: Exception, slot: int) -> InputError:
+        """The environment's own mistake, with the place; from Python, its traceback is the error's cause."""
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        return InputError(f"{self._where(slot)}: it raised {reason}; mend the environment or its wrappers")
 
     def _where(self, slot: int) -> str:
         return f"env {self._id}, the episode with seed {self._seeds[slot]}"
@@ -142,6 +153,9 @@ class VectorEnvs:
         success = _successes(info, done)
         acting = np.ones(self.n_envs, np.bool_)
         check_finite(observation, "observation", self._where)
+        if done.any() and info.get("final_obs") is not None:
+            last = np.stack([np.asarray(x) for x in np.asarray(info["final_obs"], object)[done]])
+            check_finite(last.astype(observation.dtype), "observation", lambda _: f"env {self._name}, a final state")
         if self._next_step:
             acting = ~done
         elif self._disabled and done.any():
@@ -178,7 +192,7 @@ def check_finite(values: Array, quantity: str, where: Callable[[int], str]) -> N
 
 def _success(info: dict[str, Any]) -> float:
     for key in ("is_success", "success"):
-        if key in info:
+        if info.get(key) is not None:
             return float(info[key])
     return float("nan")
 

@@ -10,8 +10,6 @@ A kill at any moment leaves the last pointer and everything it names.
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -21,17 +19,22 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from policykd.spine.errors import InputError
-from policykd.spine.files import make_folder, sha256_of, write_atomic, write_json
+from policykd.spine.errors import InputError, Interrupted
+from policykd.spine.files import make_folder, read_json, sha256_of, write_atomic, write_json
 
 Tensors = Mapping[str, NDArray[Any]]
 
 
 class RunFolder:
-    """Use as a context manager: the folder is locked inside, and released by the system if the process dies."""
+    """Use as a context manager: the folder is locked inside, and released by the system if the process dies.
 
-    def __init__(self, path: Path, *, resume: bool = False) -> None:
+    `fresh`: the caller has just made the folder for this run. A folder made for a run that ends before anything was
+    settled goes again; nothing that others put there is touched.
+    """
+
+    def __init__(self, path: Path, *, resume: bool = False, fresh: bool = False) -> None:
         self.path = path
+        self._resume = resume
         self.checkpoints = path / "checkpoints"
         if resume:
             if not (path / "config.yaml").is_file():
@@ -41,7 +44,7 @@ class RunFolder:
         elif not is_free(path):
             kind = "not empty" if path.is_dir() else "a file"
             raise InputError(f"{path}: exists and is {kind}; choose another --out, or continue it with --resume {path}")
-        self._made = not path.exists()
+        self._made = fresh or not path.exists()
         make_folder(self.checkpoints)
         self._lock = FileLock(path / ".lock")
         self._hashes: dict[str, str] = {}
@@ -61,17 +64,18 @@ class RunFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lock.release()
-        if error is not None and self.path.is_dir() and is_free(self.path):
+        if error is not None and not isinstance(error, Interrupted) and not self._resume:
             self._clear()
 
     def _clear(self) -> None:
-        """Nothing was settled: the next try finds the place as this one did."""
-        if self._made:
-            shutil.rmtree(self.path)
+        """Takes back what this process made, when nothing was measured yet: the next try finds the place free."""
+        if any(self.checkpoints.iterdir()):
             return
         self.checkpoints.rmdir()
-        for entry in self.path.iterdir():
-            entry.unlink()
+        for name in (".lock", "config.yaml"):
+            (self.path / name).unlink(missing_ok=True)
+        if self._made and not any(self.path.iterdir()):
+            self.path.rmdir()
 
     def save_shard(self, round_index: int, tensors: Tensors) -> None:
         """The labelled data of one round."""
@@ -128,16 +132,7 @@ class RunFolder:
 
     def load_facts(self, name: str) -> dict[str, Any] | None:
         """What `save_facts` wrote, or None."""
-        path = self.checkpoints / f"{name}.json"
-        if not path.is_file():
-            return None
-        try:
-            document = json.loads(path.read_text())
-        except ValueError as error:
-            raise InputError(f"{path}: not JSON ({error}); the checkpoint was altered, start a new run") from None
-        if not isinstance(document, dict):
-            raise InputError(f"{path}: holds {type(document).__name__}, expected an object; start a new run")
-        return document
+        return read_json(self.checkpoints / f"{name}.json")
 
     def drop_shards(self) -> None:
         """Frees the labelled data of a finished run."""
@@ -155,7 +150,7 @@ def is_free(path: Path) -> bool:
     for entry in path.iterdir():
         if entry.name == "checkpoints" and entry.is_dir() and not any(entry.iterdir()):
             continue
-        if entry.name != ".lock" and not entry.name.startswith("events.out.tfevents."):
+        if entry.name != ".lock":
             return False
     return True
 

@@ -35,6 +35,19 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
     write_atomic(path, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
 
 
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in one of our own files, or None when there is no such file; InputError when it was altered."""
+    if not path.is_file():
+        return None
+    try:
+        document = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error}); the file was altered, start a new run") from None
+    if not isinstance(document, dict):
+        raise InputError(f"{path}: holds {type(document).__name__}, expected an object; start a new run")
+    return document
+
+
 def make_folder(path: Path) -> None:
     """Makes the folder and its parents; InputError when the place cannot be written."""
     try:

@@ -144,12 +144,20 @@ class TensorBoardTracker(NullTracker):
     """
 
     def __init__(self, folder: Path, *, purge_step: int | Mapping[str, int] | None = None) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        make_folder(folder)
+        self._folder = folder
+        self._opened: SummaryWriter | None = None
         if purge_step is not None:
             drop_points(folder, purge_step if isinstance(purge_step, Mapping) else {"": purge_step})
-        self._writer: SummaryWriter = SummaryWriter(str(folder))
+
+    @property
+    def _writer(self) -> SummaryWriter:
+        """Opened at the first point, so that a run that never started leaves no file."""
+        if self._opened is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            make_folder(self._folder)
+            self._opened = SummaryWriter(str(self._folder))
+        return self._opened
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """One point of each curve."""
@@ -173,7 +181,8 @@ class TensorBoardTracker(NullTracker):
 
     def close(self) -> None:
         """Write what is left."""
-        self._writer.close()
+        if self._opened is not None:
+            self._opened.close()
 
 
 def drop_points(folder: Path, first_step: Mapping[str, int]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from policykd.spine.artifact import load_artifact
+from policykd.spine.device import resolve_device
 from policykd.spine.errors import InputError
 from policykd.spine.types import Array
 from policykd.students.numpy_backend import NumpyStudent
@@ -38,6 +39,8 @@ def load_student(
     _check(file, tensors, document)
     if backend not in ("torch", "numpy"):
         raise InputError(f"backend {backend!r} is not known: expected torch or numpy")
+    if backend == "torch":
+        device = resolve_device(device)
     try:
         plain = NumpyStudent(tensors, document)
         plain.predict(np.zeros((1, *document["observation_space"]["shape"]), np.float32), deterministic=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gymnasium import Space
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MlpStudent:
     """A multilayer perceptron that acts. `layers`: (weight [in, out], bias [out]) each; `log_std` [A] or empty."""
 

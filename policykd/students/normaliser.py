@@ -12,7 +12,7 @@ from torch import Tensor
 from policykd.spine.types import Array
 
 LIMIT = 10.0
-_MIN_STD = 1e-4
+_STILL = 1e-4  # a standard deviation below this part of the mean is float noise of a constant
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Normaliser:
         """From visited states [N, O]. A feature that hardly moves is centred but not blown up."""
         values = np.asarray(observations, np.float64)
         mean, std = values.mean(0), values.std(0)
-        std = np.where(std < _MIN_STD, 1.0, std)
+        still = std <= np.maximum(_STILL * np.abs(mean), np.finfo(np.float32).tiny)
+        std = np.where(still, 1.0, std)
         return cls(mean.astype(np.float32), (1.0 / std).astype(np.float32))
 
     @classmethod

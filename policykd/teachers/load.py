@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from policykd.spine.device import resolve_device
 from policykd.spine.errors import InputError
 from policykd.teachers.assemble import Origin, make_teacher
 from policykd.teachers.base import Teacher
@@ -88,18 +89,8 @@ def load_teacher(
             teacher = teacher.with_info(env_id=env_id, env_kwargs={})
     else:
         raise InputError(f"teacher is a {type(source).__name__}, expected {_KINDS}; pass one of these")
-    where = _device(device)
+    where = torch.device(resolve_device(device))
     return teacher if teacher.device == where else teacher.to(where)
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"device {name!r} is not known: expected cpu, cuda or cuda:N; pass one of these") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device {name!r}: PyTorch finds no CUDA device here; pass cpu")
-    return device
 
 
 def builtin_names() -> list[str]:
@@ -150,7 +141,7 @@ def _zip(path: Path, request: Request) -> Teacher:
     if not request.statistics.given and beside.is_file():
         notes = (
             *notes,
-            f"{beside} lies beside the teacher and was not applied: pass it as vec_normalize if it belongs",
+            f"{beside} lies beside the teacher and was not applied: add --vec-normalize {beside} if it belongs",
         )
     return make_teacher(spec, request.statistics.normalizer, request.origin(sha256, named, {}, notes))
 

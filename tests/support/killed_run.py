@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from policykd import api
-from policykd.learn import proof, session
+from policykd.learn import proof, selection, session
 from policykd.learn.update import Learner
 from policykd.rollout import collect
 from policykd.rollout.vecenv import SyncEnvs, VectorEnvs
@@ -71,6 +71,8 @@ def arm(moment: str) -> None:
         at_call(collect, "_check_labels", 3)
     elif moment == "update":
         at_call(Learner, "_step", 100)
+    elif moment == "select":
+        at_call(selection, "run_episodes", 1)
     elif moment == "report":
         at_call(proof, "run_episodes", 3)
     elif moment == "artifact":

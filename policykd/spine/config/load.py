@@ -23,6 +23,7 @@ AnyConfig = TypeVar("AnyConfig", Config, TrainConfig)
 
 OPTIONS: dict[str, KeyPath] = {
     "teacher": ("teacher",),
+    "vec_normalize": ("vec_normalize",),
     "env": ("env", "id"),
     "allow_import": ("env", "allow_import"),
     "seed": ("seed",),

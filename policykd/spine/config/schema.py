@@ -102,8 +102,9 @@ class RolloutConfig(Section):
     beta: BetaConfig = BetaConfig()
     teacher_stochastic: bool = True
     """Whether an acting teacher samples; one without a distribution of its own acts with `noise` instead."""
-    student_stochastic: bool = False
-    """Whether an acting student samples."""
+    student_stochastic: Auto | bool = "auto"
+    """Whether an acting student samples, which shows it the states beside its path; auto: where the teacher has a
+    distribution of its own to imitate."""
     noise: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Exploration of a deterministic acting teacher: standard deviation as a fraction of the action range, or the
     probability of a uniformly random discrete action."""
@@ -145,6 +146,9 @@ class EvaluateConfig(Section):
     def _disjoint(self) -> Self:
         report = range(self.first_seed, self.first_seed + self.episodes)
         select = range(self.select_first_seed, self.select_first_seed + self.select_episodes)
+        for name, seeds in (("first_seed", report), ("select_first_seed", select)):
+            if seeds.stop > 2**31:
+                raise ValueError(f"{name} {seeds.start}: its last seed {seeds.stop - 1} is not below 2^31: lower it")
         if report.start < select.stop and select.start < report.stop:
             raise ValueError(
                 f"the seeds that choose ({select.start} to {select.stop - 1}) overlap the seeds that are reported "
@@ -173,6 +177,8 @@ class Config(Section):
 
     teacher: str = "builtin:cartpole"
     """An SB3 zip, an RL-Zoo folder, a run folder of ours, or `builtin:NAME`."""
+    vec_normalize: str | None = None
+    """Statistics (vecnormalize.pkl or our normalizer.json) to apply instead of those that the source brings."""
     env: EnvConfig = EnvConfig()
     student: StudentConfig = StudentConfig()
     loss: LossConfig = LossConfig()
@@ -185,7 +191,7 @@ class Config(Section):
     """The root of every random number of the run."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
-    threads: Positive = 1
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
     """CPU threads of one operation. It is part of the result: another number changes the last bits."""
 
     @model_validator(mode="after")

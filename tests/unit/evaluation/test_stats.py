@@ -86,7 +86,7 @@ def test_a_teacher_like_random_is_refused() -> None:
     rng = np.random.default_rng(3)
     chance = rng.normal(-1200, 200, 20)
     for teacher in (rng.normal(-1210, 200, 20), rng.normal(-1180, 200, 20), chance, np.full(20, -2000.0)):
-        with pytest.raises(InputError, match="not above") as caught:
+        with pytest.raises(InputError, match="not clearly above") as caught:
             refuse_random_teacher(teacher, chance)
         assert "\n" not in str(caught.value)
     with pytest.raises(InputError):

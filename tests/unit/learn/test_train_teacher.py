@@ -190,7 +190,7 @@ def test_threads_are_put_back(tmp_path):
         ({"env": {"id": None}}, "env.id: missing"),
         ({"env": {"id": "CartPole-v9"}}, "not a registered environment"),
         ({"env": {"id": "Blackjack-v1"}, "normalize": False}, "observation space is not supported"),
-        ({"device": "cuda:77"}, "device cuda:77"),
+        ({"device": "cuda:77"}, "device 'cuda:77'"),
         ({"algo": "sac", "env": {"id": "CartPole-v1"}}, "sac cannot be set up for CartPole-v1"),
     ],
 )

@@ -56,25 +56,35 @@ def test_what_may_become_a_run_folder(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     RunFolder(tmp_path / "empty")
     RunFolder(tmp_path / "empty")  # a run that stopped before anything was settled is not in the way
-    (tmp_path / "empty" / "config.yaml").write_text("")
-    assert "--resume" in refused(RunFolder, tmp_path / "empty")
+    for name in ("config.yaml", "events.out.tfevents.1"):
+        (tmp_path / "empty" / name).write_text("")
+        assert "--resume" in refused(RunFolder, tmp_path / "empty")
+        (tmp_path / "empty" / name).unlink()
     (tmp_path / "file").write_text("")
     assert "a file" in refused(RunFolder, tmp_path / "file")
     assert "nothing to resume" in refused(RunFolder, tmp_path / "absent", resume=True)
     assert not (tmp_path / "absent").exists()
 
 
+def _fail(path: Path, *, measured: bool = False) -> None:
+    def run() -> None:
+        with RunFolder(path) as folder:
+            (path / "config.yaml").write_text("")
+            if measured:
+                folder.save_facts("baseline", {})
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        run()
+
+
 def test_a_failure_before_anything_is_settled_leaves_the_place_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     for name in ("mine", "new"):
-        with pytest.raises(ValueError, match="no"), RunFolder(tmp_path / name) as folder:
-            (folder.path / "events.out.tfevents.1").write_text("")
-            raise ValueError("no")
+        _fail(tmp_path / name)
     assert not (tmp_path / "new").exists()
     assert list((tmp_path / "mine").iterdir()) == []
-    with pytest.raises(ValueError, match="no"), RunFolder(tmp_path / "kept") as folder:
-        folder.save_facts("baseline", {})
-        raise ValueError("no")
+    _fail(tmp_path / "kept", measured=True)
     assert (tmp_path / "kept" / "checkpoints" / "baseline.json").is_file()
 
 

@@ -125,8 +125,9 @@ def test_the_hparams_row_lies_in_the_run_itself(tmp_path):
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
+    tracker = TensorBoardTracker(tmp_path / "file")
     with pytest.raises(InputError):
-        TensorBoardTracker(tmp_path / "file")
+        tracker.scalars({"a": 1.0}, 0)
 
 
 def test_the_module_is_light():

@@ -28,7 +28,12 @@ def test_formula_and_limit() -> None:
 
 
 def test_a_feature_that_hardly_moves_is_only_centred() -> None:
-    states = np.stack([np.full(100, 7.0), np.linspace(0, 1e-6, 100), np.linspace(-1, 1, 100)], 1)
+    states = np.stack([np.full(100, 7.0), np.linspace(-2, -2 + 1e-6, 100), np.linspace(-1, 1, 100)], 1)
     normal = Normaliser.measured(states)
     assert normal.scale[0] == normal.scale[1] == 1.0
-    assert abs(normal.apply(torch.tensor([[7.01, 0.0, 0.0]]))[0, 0] - 0.01) < 1e-5
+    assert abs(normal.apply(torch.tensor([[7.01, -2.0, 0.0]]))[0, 0] - 0.01) < 1e-5
+
+
+def test_a_feature_in_small_units_is_scaled():
+    normal = Normaliser.measured(np.linspace(-1e-6, 1e-6, 100)[:, None])
+    assert abs(normal.apply(torch.tensor([[1e-6]]))[0, 0] - 1.715) < 0.01

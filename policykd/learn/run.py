@@ -1,0 +1,190 @@
+"""A whole distillation in its folder: open and check what it is about, learn, prove, write everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from policykd.learn.methods.distill import Distilled, distill
+from policykd.learn.proof import build_result, frontier, prove
+from policykd.learn.session import Session, Work, prepare
+from policykd.rollout.envs import EnvSpec, env_spec, factory_spec
+from policykd.rollout.fit import check_spaces
+from policykd.spine.artifact import save_artifact
+from policykd.spine.checkpoint import RunFolder
+from policykd.spine.config.load import resolved_yaml
+from policykd.spine.config.schema import Config
+from policykd.spine.device import resolve_device
+from policykd.spine.errors import InputError, Interrupted
+from policykd.spine.files import read_json, write_atomic, write_json
+from policykd.spine.spaces import describe_space
+from policykd.spine.stop import StopFlag
+from policykd.spine.tracker import Fanout, TensorBoardTracker, Tracker
+from policykd.students.family import members_of
+from policykd.students.load import load_student
+from policykd.students.mlp import MlpStudent
+from policykd.teachers.base import Teacher
+from policykd.teachers.load import load_teacher
+
+_LIVE = "live "
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: `result` is the document of result.json, `passed` the gate's verdict (None without a gate)."""
+
+    folder: Path
+    result: dict[str, Any]
+    student: MlpStudent
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether the student held what `gate.keep` asked for; None when nothing was asked."""
+        gate = self.result.get("gate")
+        return None if gate is None else bool(gate["passed"])
+
+    def __str__(self) -> str:
+        held, size = self.result["retention"], self.result["student"]["params"]
+        low, high = held["ci95"]
+        return (
+            f"{self.folder}: retention {held['value']:.3f} ({low:.3f} to {high:.3f}) with {size} parameters, "
+            f"{self.result['compression']:.1f} x fewer than the teacher"
+        )
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a run is about, opened and checked."""
+
+    config: Config
+    teacher: Teacher
+    spec: EnvSpec
+
+    @property
+    def name(self) -> str:
+        """For the run's folder."""
+        return f"{self.teacher.info.algo}-{self.spec.id}".replace("/", "-").replace(":", "-")
+
+
+def open_task(config: Config, teacher: Any, env: Callable[..., Any] | None) -> Task:
+    """Opens teacher and environment; everything that can be wrong with them is found before a folder is made."""
+    if teacher is None and config.teacher.startswith(_LIVE):
+        raise InputError(
+            f"teacher {config.teacher!r}: it was a live model; give it again: policykd.resume(folder, teacher=model)"
+        )
+    named = teacher if teacher is not None else config.teacher
+    loaded = load_teacher(named, env_id=config.env.id, vec_normalize=config.vec_normalize)
+    if type(loaded.observation_space).__name__ != "Box":
+        raise InputError(
+            f"{loaded.info.source}: its observation space is {describe_space(loaded.observation_space)}; students of "
+            "this version take Box observations only"
+        )
+    if env is not None:
+        spec = factory_spec(env, config.env)
+    else:
+        spec = env_spec(config.env, loaded.info.env_id, loaded.info.env_kwargs)
+    check_spaces(loaded, f"the teacher {loaded.info.source}", spec)
+    # The run can be repeated and resumed from any folder, and never with another teacher than this one.
+    source = loaded.info.source if teacher is not None else config.teacher
+    places = {"teacher": _absolute(source), "vec_normalize": _absolute(config.vec_normalize)}
+    resolve_device(config.device)
+    return Task(config.model_copy(update=places), loaded, spec)
+
+
+def finished_run(folder: RunFolder) -> Run | None:
+    """The run that the folder holds already, if it came to its end."""
+    result = read_json(folder.path / "result.json")
+    if result is None:
+        return None
+    folder.drop_shards()
+    return Run(folder.path, result, load_student(folder.path))
+
+
+def run_task(folder: RunFolder, task: Task, tracker: Tracker, stop: StopFlag) -> Run:
+    """Starts or continues the run in its folder. Raises InputError, NumericsError, Interrupted."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(task.config.threads)
+    try:
+        with folder:
+            board = TensorBoardTracker(folder.path, purge_step=_first_new_points(folder))
+            if not (folder.path / "config.yaml").is_file():
+                write_atomic(folder.path / "config.yaml", resolved_yaml(task.config).encode())
+            try:
+                return _run(folder, task, Work(Fanout([tracker, board]), stop))
+            except Interrupted as error:
+                raise Interrupted(f"{error}; continue with --resume {folder.path}") from None
+            finally:
+                board.close()
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _run(folder: RunFolder, task: Task, work: Work) -> Run:
+    for line in task.teacher.info.notes:
+        work.tracker.note(line)
+    teacher = task.teacher.to(resolve_device(task.config.device))
+    session = prepare(task.config, teacher, task.spec, folder, work)
+    return _conclude(session, distill(session))
+
+
+def _first_new_points(folder: RunFolder) -> dict[str, int] | None:
+    """Where the curves of a resumed run go on: over optimizer steps, and over timesteps."""
+    latest = folder.load_facts("latest")
+    if latest is None or not {"updates", "timesteps"} <= latest.keys():
+        return None
+    return {"update/": latest["updates"], "loss/": latest["updates"], "": latest["timesteps"] + 1}
+
+
+def _conclude(session: Session, distilled: Distilled) -> Run:
+    """The student is safe before it is judged; the judged one, with its figures, takes its place."""
+    path = session.folder.path / "student.safetensors"
+    save_artifact(path, *_signed(session, distilled.student, {}).to_artifact())
+    facts = prove(session, distilled.student)
+    draft = build_result(session, distilled, facts, 0)
+    student = _signed(session, distilled.student, _figures(draft))
+    size = save_artifact(path, *student.to_artifact())
+    result = build_result(session, distilled, facts, size)
+    specs = tuple(members_of(session.config.student))
+    if len(specs) > 1:
+        write_json(session.folder.path / "frontier.json", frontier(session, distilled, result, specs))
+    session.work.tracker.hparams(session.config.model_dump(mode="json"), _final(result))
+    write_json(session.folder.path / "result.json", result)
+    session.folder.drop_shards()
+    return Run(session.folder.path, result, student)
+
+
+def _signed(session: Session, student: MlpStudent, figures: dict[str, Any]) -> MlpStudent:
+    """The student on the CPU with its origin: no times, no paths, so that equal runs give equal bytes."""
+    import policykd
+
+    config = session.config.model_dump(mode="json")
+    info = session.teacher.info
+    config["teacher"], config["vec_normalize"] = info.algo, None
+    teacher = {"sha256": info.sha256, "algo": info.algo, "params": info.footprint.params}
+    origin = {"policykd": policykd.__version__, "teacher": teacher, "config": config, "figures": figures}
+    return replace(student, provenance=origin).to("cpu")
+
+
+def _figures(result: dict[str, Any]) -> dict[str, Any]:
+    names = ("env", "retention", "agreement", "worst_decile", "episodes", "seeds", "timesteps")
+    returns = {f"{who}_return": result[who]["return"] for who in ("student", "teacher")}
+    return {name: result[name] for name in names} | returns
+
+
+def _final(result: dict[str, Any]) -> dict[str, float]:
+    return {
+        "final/retention": result["retention"]["value"],
+        "final/retention_lower": result["retention"]["ci95"][0],
+        "final/return": result["student"]["return"]["mean"],
+        "final/agreement": result["agreement"],
+        "final/params": result["student"]["params"],
+        "final/compression": result["compression"],
+    }
+
+
+def _absolute(source: str | None) -> str | None:
+    return str(Path(source).absolute()) if source is not None and Path(source).exists() else source
