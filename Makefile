@@ -54,7 +54,7 @@ wheel: env
 	$(BIN)/python -m hatchling build
 
 bench: env
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --out docs/benchmarks
 
 hooks: dev
 	$(BIN)/pre-commit install

@@ -1,4 +1,4 @@
-"""`python -m benchmarks retention|family [--out FILE] ...`: runs a measurement and prints (or writes) its page."""
+"""`python -m benchmarks [NAME ...] [--out docs/benchmarks]`: measures, prints pages; exit 1 when a bound is missed."""
 
 from __future__ import annotations
 
@@ -12,19 +12,25 @@ BENCHMARKS = {"retention": retention, "family": family}
 
 
 def main() -> int:
-    """Parses the command line and runs one benchmark."""
+    """Parses the command line and runs the benchmarks asked for, or all."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("name", choices=sorted(BENCHMARKS))
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which ones; all without a name")
     parser.add_argument("--teachers", type=Path, default=Path("../shared/teachers"), help="folder of RL-Zoo teachers")
     parser.add_argument("--only", nargs="*", default=[], help="teachers (ALGO/ENV_1) instead of the named ones")
     parser.add_argument("--seeds", type=int, default=3, help="training seeds or repeats")
-    parser.add_argument("--out", type=Path, help="write the page here as well")
+    parser.add_argument("--out", type=Path, help="a folder for the pages")
     options = parser.parse_args()
-    page = BENCHMARKS[options.name].measure(options)
-    sys.stdout.write(page)
-    if options.out is not None:
-        options.out.write_text(page, "utf-8")
-    return 0
+    unknown = set(options.names) - BENCHMARKS.keys()
+    if unknown:
+        parser.error(f"{', '.join(sorted(unknown))}: expected {' or '.join(BENCHMARKS)}")
+    good = True
+    for name in options.names or BENCHMARKS:
+        page, met = BENCHMARKS[name].measure(options)
+        good = good and met
+        sys.stdout.write(page)
+        if options.out is not None:
+            (options.out / f"{name}.md").write_text(page, "utf-8")
+    return 0 if good else 1
 
 
 if __name__ == "__main__":

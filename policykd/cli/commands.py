@@ -145,6 +145,7 @@ def _distill(settings: Config | None, out: Path | None, resume: Path | None) -> 
 def evaluate(
     source: Annotated[str, typer.Argument(metavar="STUDENT_OR_TEACHER", help="A run folder, a student, or a teacher.")],
     teacher: TeacherName = None,
+    vec_normalize: VecNormalize = None,
     env: EnvId = None,
     allow_import: AllowImport = False,
     episodes: Annotated[int, typer.Option(metavar="N", min=2, help="Episodes, each with its own seed.")] = 100,
@@ -167,7 +168,7 @@ def evaluate(
             source,
             teacher=teacher,
             env=EnvConfig(id=env, allow_import=allow_import),
-            how=Judging(episodes, seed, not stochastic),
+            how=Judging(episodes, seed, not stochastic, vec_normalize),
             tracker=tracker,
             stop=stop,
         )

@@ -28,6 +28,7 @@ class Judging:
     episodes: int = 100
     first_seed: int = 10_000
     deterministic: bool = True
+    vec_normalize: str | None = None  # statistics of a teacher that does not bring its own
 
     @property
     def seeds(self) -> range:
@@ -45,8 +46,8 @@ def judge(source: str, teacher: str | None, env: EnvConfig, how: Judging, work: 
     Raises InputError for sources and environments that do not fit; NumericsError; Interrupted.
     """
     seeds = how.seeds
-    policy = open_policy(source)
-    master = load_teacher(teacher) if teacher is not None else None
+    policy = open_policy(source, how.vec_normalize if teacher is None else None)
+    master = load_teacher(teacher, vec_normalize=how.vec_normalize) if teacher is not None else None
     spec = policy_env(policy, source, env)
     check_spaces(policy, source, spec)
     if master is not None:

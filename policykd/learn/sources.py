@@ -31,15 +31,15 @@ def student_file(source: str) -> Path | None:
     return path if path.suffix == ".safetensors" else None
 
 
-def open_policy(source: str) -> MlpStudent | Teacher:
-    """A student or a teacher; InputError when `source` is neither."""
+def open_policy(source: str, vec_normalize: str | None = None) -> MlpStudent | Teacher:
+    """A student or a teacher (with its statistics, where given); InputError when `source` is neither."""
     if not source.startswith(("builtin:", "hf:")) and not Path(source).exists():
         raise InputError(
             f"{source}: no such file or folder; give a run folder, a student.safetensors, or a teacher (an SB3 zip, an "
             "RL-Zoo folder, builtin:NAME)"
         )
     file = student_file(source)
-    return load_student(file) if file is not None else load_teacher(source)
+    return load_student(file) if file is not None else load_teacher(source, vec_normalize=vec_normalize)
 
 
 def policy_env(policy: MlpStudent | Teacher, source: str, env: EnvConfig) -> EnvSpec:

@@ -31,13 +31,14 @@ def play(student: str, teacher: str | None, env: EnvConfig, video: Path | None, 
     if video is not None and video.exists():
         raise InputError(f"--video {video}: exists already and is not overwritten; choose another name or remove it")
     policy = open_policy(student)
-    if teacher is None and video is not None:
-        teacher = _own_teacher(Path(student))
+    master = load_teacher(teacher) if teacher is not None else None
+    if master is None and video is not None:
+        master = _own_teacher(Path(student))
     spec = policy_env(policy, student, env)
-    alone = "teacher" if teacher is None and isinstance(policy, Teacher) else "student"
+    alone = "teacher" if master is None and isinstance(policy, Teacher) else "student"
     policies: list[tuple[str, MlpStudent | Teacher]] = [(alone, policy)]
-    if teacher is not None:
-        policies.insert(0, ("teacher", load_teacher(teacher)))
+    if master is not None:
+        policies.insert(0, ("teacher", master))
     for label, each in policies:
         check_spaces(each, f"the {label}", spec)
     make = partial(make_env, spec)
@@ -46,9 +47,11 @@ def play(student: str, teacher: str | None, env: EnvConfig, video: Path | None, 
     return {"video": None if video is None else str(video), "seed": seed, "policies": played}
 
 
-def _own_teacher(folder: Path) -> str | None:
+def _own_teacher(folder: Path) -> Teacher | None:
     """The teacher that a run folder names, where it can still be found; a film without it shows the student alone."""
     if not (folder / "config.yaml").is_file() or not (folder / "student.safetensors").is_file():
         return None
-    named = load_config(str(folder / "config.yaml")).teacher
-    return named if named.startswith("builtin:") or Path(named).exists() else None
+    config = load_config(str(folder / "config.yaml"))
+    if not config.teacher.startswith("builtin:") and not Path(config.teacher).exists():
+        return None
+    return load_teacher(config.teacher, env_id=config.env.id, vec_normalize=config.vec_normalize)
