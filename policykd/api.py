@@ -39,9 +39,7 @@ def distill(
     if not isinstance(config, Config | None):
         raise InputError(f"config is a {type(config).__name__}, expected a Config: make one with policykd.load_config")
     if env is not None and not callable(env):
-        raise InputError(
-            f"env is a {type(env).__name__}, expected a function: name an id with Config(env={{'id': ...}})"
-        )
+        raise InputError(f"env is a {type(env).__name__}, expected a function: name an id as env.id of the Config")
     task = open_task(config or Config(), teacher, env)
     path = _free_folder(out, Path("runs"), task.name)
     return run_task(RunFolder(path, fresh=out is None), task, tracker or NullTracker(), stop or NeverStop())

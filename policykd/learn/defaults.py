@@ -39,7 +39,7 @@ def resolve(config: Config, info: TeacherInfo, teacher: TeacherPolicy, spec: Env
     members = len(members_of(student))
     update = {
         "env": config.env.model_copy(
-            update={"id": None if spec.factory else spec.id, "kwargs": dict(spec.kwargs), "backend": spec.backend}
+            update={"id": spec.recorded_id, "kwargs": dict(spec.kwargs), "backend": spec.backend}
         ),
         "student": student,
         "rollout": config.rollout.model_copy(

@@ -14,8 +14,9 @@ import gymnasium as gym
 import jsonschema
 import pytest
 
-from policykd import Config, InputError, distill, evaluate, load_config, load_student, load_teacher
+from policykd import Config, InputError, distill, evaluate, load_config, load_student, load_teacher, resume
 from policykd.learn.judge import Judging
+from policykd.spine.tracker import NullTracker
 from tests.house.rules import ROOT
 
 BUILTIN = ROOT / "policykd" / "teachers" / "builtin" / "cartpole.zip"
@@ -82,6 +83,68 @@ def test_a_family_writes_its_frontier(tmp_path):
     assert [member["width"] for member in members] == [4, 12]
     assert sum(member["status"] == "chosen" for member in members) == 1
     assert _check(run)["student"]["params"] in {member["params"] for member in members}
+
+
+def test_teacher_and_student_mixed(tmp_path):
+    mixed = ["rollout.beta.schedule=constant", "rollout.beta.value=0.5", "env.backend=sync"]
+    assert _check(distill(load_config(None, [*SMALL, *mixed]), out=tmp_path / "run"))["agreement"] > 0.5
+
+
+def test_bounded_data_says_when_it_drops(tmp_path):
+    lines = []
+
+    class Noting(NullTracker):
+        def note(self, line: str) -> None:
+            lines.append(line)
+
+    config = load_config(None, [*SMALL, "data.max_states=1500"])
+    distill(config, out=tmp_path / "run", tracker=Noting())
+    assert sum("oldest states are dropped" in line for line in lines) == 1
+
+
+def test_mistaken_types_are_named():
+    with pytest.raises(InputError, match="load_config"):
+        distill("configs/cartpole.yaml")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"env\.id"):
+        distill(env="CartPole-v1")  # type: ignore[arg-type]
+
+
+def test_an_environment_that_raises_or_never_ends(tmp_path, monkeypatch):
+    from policykd.evaluation import episodes
+
+    class Raising(gym.Wrapper):
+        def step(self, action):
+            raise RuntimeError("the simulator\ncrashed")
+
+    with pytest.raises(InputError, match="RuntimeError: the simulator crashed") as caught:
+        distill(load_config(None, SMALL), env=lambda: Raising(gym.make("CartPole-v1")), out=tmp_path / "a")
+    assert "\n" not in str(caught.value)
+    monkeypatch.setattr(episodes, "MAX_STEPS", 100)
+    with pytest.raises(InputError, match="TimeLimit"):
+        distill(load_config(None, [*SMALL, "env.backend=sync"]), out=tmp_path / "b")
+
+
+def test_a_function_cannot_be_resumed_without_it(tmp_path):
+    run = distill(load_config(None, SMALL), env=lambda: gym.make("CartPole-v1"), out=tmp_path / "run")
+    (run.folder / "result.json").unlink()
+    with pytest.raises(InputError, match="Python function"):
+        resume(run.folder)
+    assert resume(run.folder, env=lambda: gym.make("CartPole-v1")).result["env"] == run.result["env"]
+
+
+def test_a_value_teacher_is_judged_by_its_mode(tmp_path):
+    from stable_baselines3 import DQN
+
+    model = DQN("MlpPolicy", "CartPole-v1", device="cpu", seed=0, learning_starts=100).learn(300)
+    config = load_config(None, [*SMALL, "evaluate.deterministic=false", "env.id=CartPole-v1"])
+    greedy = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"deterministic": True})})
+    notes = []
+    for n, each in enumerate((config, greedy)):
+        try:
+            notes.append(distill(each, teacher=model, out=tmp_path / str(n)).result["teacher"]["return"])
+        except InputError as error:  # so short a training may not beat a random policy: then it must be so for both
+            notes.append(str(error))
+    assert notes[0] == notes[1]
 
 
 def test_the_gate_is_in_the_result(tmp_path):

@@ -177,7 +177,7 @@ def test_threads_are_put_back(tmp_path):
         ({"hyperparameters": {"zzz": 1.0}}, "known: learning_rate, n_steps"),
         ({"hyperparameters": {"seed": 1}}, "hyperparameters.seed: not given here; set seed"),
         ({"hyperparameters": {"rollout_buffer_class": "os:system"}}, "cannot name a class"),
-        ({"hyperparameters": {"learning_rate": "lin_3e-4"}}, r"expected a number or \{linear: number\}"),
+        ({"hyperparameters": {"learning_rate": "lin_3e-4"}}, r"write a number or \{linear: number\}"),
         ({"hyperparameters": {"learning_rate": {"linear": "3e-4"}}}, r"expected \{linear: number\}"),
         ({"hyperparameters": {"n_steps": 64.5}}, "n_steps: 64.5 does not fit; expected a whole number"),
         ({"hyperparameters": {"gamma": None}}, "gamma: None does not fit"),
