@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from policykd.loss.acting import act
-from policykd.rollout.envs import EnvSpec, registered
-from policykd.rollout.vecenv import Bools, Floats, SyncEnvs, VectorEnvs, make_batch
+from policykd.rollout.envs import EnvSpec
+from policykd.rollout.vecenv import Floats, SyncEnvs, make_batch
 from policykd.spine.errors import InputError
 from policykd.spine.seeding import SeedKey
 from policykd.spine.types import Array, Policy, Progress
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import gymnasium as gym
 
 _SYNC_SLOTS = 32
-_NATIVE_SLOTS = 1024
 MAX_STEPS = 100_000  # an episode that is longer will not end; Atari's longest have 27,000 decisions
 Actor = Callable[[Array], Array]  # raw observations [B, *O] -> environment actions [B, ...]
 
@@ -89,12 +88,10 @@ def run_episodes(
     spec: EnvSpec, actor: Actor, seeds: Sequence[int], progress: Progress, *, keep_visited: int = 0
 ) -> Episodes:
     """One episode per seed, in single environments whatever the backend of collection: a vector class has no seed for
-    each episode. Only an environment that has nothing else is judged in its vector class; there a seed names a slot.
+    each episode.
 
     Raises NumericsError for a NaN and Interrupted when asked to stop.
     """
-    if spec.factory is None and registered(spec).entry_point is None:
-        return _run_native(spec, actor, seeds, progress, keep_visited)
     return _run_sync(replace(spec, backend="sync"), actor, seeds, progress, keep_visited)
 
 
@@ -135,32 +132,6 @@ def _run_sync(spec: EnvSpec, actor: Actor, seeds: Sequence[int], progress: Progr
     return Episodes(returns, lengths, success, visited.all(observation))
 
 
-def _run_native(spec: EnvSpec, actor: Actor, seeds: Sequence[int], progress: Progress, keep_visited: int) -> Episodes:
-    returns, lengths, success = _tables(len(seeds))
-    visited = _Visited(keep_visited)
-    observation: Array = np.zeros(0)
-    for begin in range(0, len(seeds), _NATIVE_SLOTS):
-        chunk = seeds[begin : begin + _NATIVE_SLOTS]
-        rows = slice(begin, begin + len(chunk))
-        env = make_batch(replace(spec, backend="native"), len(chunk), lambda _: None)
-        assert isinstance(env, VectorEnvs)
-        try:
-            observation, running = env.reset(chunk), np.ones(len(chunk), np.bool_)
-            while running.any():
-                progress.check()
-                visited.add(observation[running])
-                step = env.step(actor(observation))
-                _add(returns[rows], step.reward, running)
-                lengths[rows] += running
-                _must_end(spec, lengths[rows])
-                success[rows] = np.where(running & step.done, step.success, success[rows])
-                progress.advance(int((running & step.done).sum()))
-                running, observation = running & ~step.done, step.observation
-        finally:
-            env.close()
-    return Episodes(returns, lengths, success, visited.all(observation))
-
-
 def _must_end(spec: EnvSpec, lengths: NDArray[np.int64]) -> None:
     if lengths.max() >= MAX_STEPS:
         raise InputError(
@@ -171,7 +142,3 @@ def _must_end(spec: EnvSpec, lengths: NDArray[np.int64]) -> None:
 
 def _tables(n: int) -> tuple[Floats, NDArray[np.int64], Floats]:
     return np.zeros(n), np.zeros(n, np.int64), np.full(n, np.nan)
-
-
-def _add(total: Floats, reward: Floats, running: Bools) -> None:
-    total += np.where(running, reward, 0.0)

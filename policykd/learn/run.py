@@ -90,7 +90,9 @@ def open_task(config: Config, teacher: Any, env: Callable[..., Any] | None) -> T
     check_spaces(loaded, f"the teacher {loaded.info.source}", spec)
     # The run can be repeated and resumed from any folder, and never with another teacher than this one.
     source = loaded.info.source if teacher is not None else config.teacher
-    places = {"teacher": _absolute(source), "vec_normalize": _absolute(config.vec_normalize)}
+    places: dict[str, Any] = {"teacher": _absolute(source), "vec_normalize": _absolute(config.vec_normalize)}
+    if env is not None:
+        places["env"] = config.env.model_copy(update={"id": spec.recorded_id})
     resolve_device(config.device)
     return Task(config.model_copy(update=places), loaded, spec)
 
@@ -135,7 +137,7 @@ def _first_new_points(folder: RunFolder) -> dict[str, int] | None:
     """Where the curves of a resumed run go on: over optimizer steps, and over timesteps."""
     latest = folder.load_facts("latest")
     if latest is None or not {"updates", "timesteps"} <= latest.keys():
-        return None
+        return {"": 0} if (folder.path / "config.yaml").is_file() else None
     return {"update/": latest["updates"], "loss/": latest["updates"], "": latest["timesteps"] + 1}
 
 

@@ -48,8 +48,8 @@ def policy_env(policy: MlpStudent | Teacher, source: str, env: EnvConfig) -> Env
         return env_spec(env, policy.info.env_id, policy.info.env_kwargs)
     if env.id is not None and env.id != _recorded_id(policy.provenance):
         return env_spec(env)
-    # The user's own word (--env ID --allow-import) is trust; --allow-import alone trusts no name that a file brings.
-    own = _recorded(policy.provenance, source, trusted=env.allow_import and env.id is not None)
+    # The user's own words are trust: an id with --allow-import, wrappers that they name. The file's words are not.
+    own = _recorded(policy.provenance, source, said={env.id, *_texts(env.wrappers)} if env.allow_import else set())
     given = {name: getattr(env, name) for name in ("kwargs", "wrappers") if getattr(env, name)}
     return env_spec(own.model_copy(update=given | {"allow_import": env.allow_import}))
 
@@ -60,9 +60,9 @@ def _recorded_id(provenance: dict[str, Any]) -> Any:
     return section.get("id") if isinstance(section, dict) else None
 
 
-def _recorded(provenance: dict[str, Any], source: str, *, trusted: bool) -> EnvConfig:
-    """The environment that a student file names; unless the user trusts it, nothing that it names is imported, and no
-    wrapper of it writes."""
+def _recorded(provenance: dict[str, Any], source: str, *, said: set[str | None]) -> EnvConfig:
+    """The environment that a student file names. Nothing that only the file names, and the user has not `said`, is
+    imported, and no wrapper of it writes."""
     name = _recorded_id(provenance)
     if name is None or str(name).startswith("function:"):
         raise InputError(f"{source}: names no environment: say which one with --env ID")
@@ -71,11 +71,12 @@ def _recorded(provenance: dict[str, Any], source: str, *, trusted: bool) -> EnvC
         env = EnvConfig.model_validate({name: section[name] for name in _USED if name in section})
     except ValidationError as error:
         raise InputError(f"{source}: its environment cannot be read; say which one with --env ID") from error
-    unsafe = [text for text in _texts([env.id, env.kwargs, env.wrappers]) if ":" in text or text in _WRITERS]
-    if unsafe and not trusted:
+    texts = set(_texts([env.id, env.kwargs, env.wrappers]))
+    unsafe = sorted(text for text in texts if (":" in text or text in _WRITERS) and text not in said)
+    if unsafe:
         raise InputError(
-            f"{source}: its environment uses {unsafe[0]!r}, and what a file names is neither imported nor written to: "
-            f"if you trust it, name it yourself: --env {env.id} --allow-import"
+            f"{source}: its environment uses {', '.join(map(repr, unsafe))}; what a file names is not imported or run: "
+            f"if you trust it, name it yourself (--env {env.id} --allow-import; wrappers with EnvConfig in Python)"
         )
     return env
 

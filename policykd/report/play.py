@@ -10,6 +10,7 @@ from policykd.learn.sources import open_policy, policy_env
 from policykd.report.video import record, show
 from policykd.rollout.envs import make_env
 from policykd.rollout.fit import check_spaces
+from policykd.spine.artifact import read_header
 from policykd.spine.config.load import load_config
 from policykd.spine.config.schema import EnvConfig
 from policykd.spine.errors import InputError
@@ -51,7 +52,10 @@ def _own_teacher(folder: Path) -> Teacher | None:
     """The teacher that a run folder names, where it can still be found; a film without it shows the student alone."""
     if not (folder / "config.yaml").is_file() or not (folder / "student.safetensors").is_file():
         return None
-    config = load_config(str(folder / "config.yaml"))
-    if not config.teacher.startswith("builtin:") and not Path(config.teacher).exists():
+    taught_by = read_header(folder / "student.safetensors").get("provenance", {}).get("teacher", {})
+    try:
+        config = load_config(str(folder / "config.yaml"))
+        teacher = load_teacher(config.teacher, env_id=config.env.id, vec_normalize=config.vec_normalize)
+    except InputError:
         return None
-    return load_teacher(config.teacher, env_id=config.env.id, vec_normalize=config.vec_normalize)
+    return teacher if teacher.info.sha256 == taught_by.get("sha256") else None

@@ -125,11 +125,14 @@ def registered(spec: EnvSpec) -> Any:
     else:
         name = spec.id
     try:
-        return gym.spec(name)
+        entry = gym.spec(name)
     except gym.error.Error:
         close = difflib.get_close_matches(name, list(gym.registry), n=3, cutoff=0.6)
         hint = f"did you mean {', '.join(close)}?" if close else "is its package installed and imported?"
         raise InputError(f"env {spec.id}: not a registered environment; {hint}") from None
+    if entry.entry_point is None:
+        raise InputError(f"env {spec.id}: has only a vector class, and episodes are judged in single environments")
+    return entry
 
 
 def _choose_backend(spec: EnvSpec, wanted: str) -> Backend:

@@ -50,12 +50,16 @@ class RunFolder:
         self._hashes: dict[str, str] = {}
 
     def __enter__(self) -> Self:
+        make_folder(self.checkpoints)
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise InputError(
                 f"{self.path}: another process is running in this folder; wait for it or choose another"
             ) from None
+        if not self._resume and not is_free(self.path):
+            self._lock.release()
+            raise InputError(f"{self.path}: another run has just been made there; choose another --out")
         for leftover in (*self.path.glob(".*.tmp"), *self.checkpoints.glob(".*.tmp")):
             leftover.unlink(missing_ok=True)
         return self
@@ -63,19 +67,16 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        failed = error is not None and not isinstance(error, Interrupted) and not self._resume
+        unsettled = failed and not any(self.checkpoints.iterdir())
+        if unsettled:
+            self.checkpoints.rmdir()
+            (self.path / "config.yaml").unlink(missing_ok=True)
         self._lock.release()
-        if error is not None and not isinstance(error, Interrupted) and not self._resume:
-            self._clear()
-
-    def _clear(self) -> None:
-        """Takes back what this process made, when nothing was measured yet: the next try finds the place free."""
-        if any(self.checkpoints.iterdir()):
-            return
-        self.checkpoints.rmdir()
-        for name in (".lock", "config.yaml"):
-            (self.path / name).unlink(missing_ok=True)
-        if self._made and not any(self.path.iterdir()):
-            self.path.rmdir()
+        if unsettled:  # nothing was measured: the next try finds the place as this one did
+            (self.path / ".lock").unlink(missing_ok=True)
+            if self._made and not any(self.path.iterdir()):
+                self.path.rmdir()
 
     def save_shard(self, round_index: int, tensors: Tensors) -> None:
         """The labelled data of one round."""

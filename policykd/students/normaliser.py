@@ -12,7 +12,8 @@ from torch import Tensor
 from policykd.spine.types import Array
 
 LIMIT = 10.0
-_STILL = 1e-4  # a standard deviation below this part of the mean is float noise of a constant
+_STILL = 1e-6  # a standard deviation below this part of the mean is float32 noise of a constant,
+_NOISE = 1e-8  # and one below this is noise whatever the mean
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Normaliser:
         """From visited states [N, O]. A feature that hardly moves is centred but not blown up."""
         values = np.asarray(observations, np.float64)
         mean, std = values.mean(0), values.std(0)
-        still = std <= np.maximum(_STILL * np.abs(mean), np.finfo(np.float32).tiny)
+        still = std <= np.maximum(_STILL * np.abs(mean), _NOISE)
         std = np.where(still, 1.0, std)
         return cls(mean.astype(np.float32), (1.0 / std).astype(np.float32))
 

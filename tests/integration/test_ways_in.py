@@ -16,6 +16,8 @@ import pytest
 
 from policykd import Config, InputError, distill, evaluate, load_config, load_student, load_teacher, resume
 from policykd.learn.judge import Judging
+from policykd.spine.errors import Interrupted
+from policykd.spine.stop import NeverStop
 from policykd.spine.tracker import NullTracker
 from tests.house.rules import ROOT
 
@@ -130,6 +132,17 @@ def test_a_function_cannot_be_resumed_without_it(tmp_path):
     with pytest.raises(InputError, match="Python function"):
         resume(run.folder)
     assert resume(run.folder, env=lambda: gym.make("CartPole-v1")).result["env"] == run.result["env"]
+
+
+def test_a_function_is_remembered_from_the_first_moment(tmp_path):
+    class Stopping(NeverStop):
+        def check(self) -> None:
+            raise Interrupted("stopped by a test")
+
+    with pytest.raises(Interrupted, match="--resume"):
+        distill(load_config(None, SMALL), env=lambda: gym.make("CartPole-v1"), out=tmp_path / "run", stop=Stopping())
+    with pytest.raises(InputError, match="Python function"):
+        resume(tmp_path / "run")
 
 
 def test_a_value_teacher_is_judged_by_its_mode(tmp_path):

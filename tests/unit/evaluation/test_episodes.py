@@ -99,19 +99,6 @@ def test_equal_seeds_are_equal_episodes_for_all_policies(backend: Any) -> None:
     assert not np.array_equal(other.returns, again.returns)
 
 
-def test_native_episodes_are_whole_and_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec, seeds, quiet = EnvSpec("CartPole-v1", backend="native"), range(100), Quiet()
-    monkeypatch.setattr(module, "_NATIVE_SLOTS", 40)  # three chunks, the last of another size
-    found = run_episodes(spec, poor_cartpole, seeds, quiet, keep_visited=10_000)
-    assert quiet.done == 100
-    np.testing.assert_array_equal(found.returns, found.lengths)  # one per step: an ignored step would show
-    assert len(found.visited) == min(found.lengths.sum(), 10_000)
-    plain = plain_loop("CartPole-v1", poor_cartpole, range(100))[1]
-    error = np.sqrt((np.var(plain) + found.lengths.var()) / 100)
-    assert abs(np.mean(plain) - found.lengths.mean()) < 4 * error, "short episodes are favoured"
-    assert found.success_rate is None
-
-
 def test_a_stop_is_obeyed() -> None:
     class Stopping(Quiet):
         def check(self) -> None:

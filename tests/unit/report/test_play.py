@@ -156,6 +156,15 @@ def test_nothing_that_a_file_names_is_imported(env: dict[str, Any], message: str
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
 
 
+def test_naming_the_id_does_not_trust_the_files_wrappers(run: Path, tmp_path: Path) -> None:
+    import sys
+
+    saved(run, {"config": {"env": {"id": "gymnasium:CartPole-v1", "wrappers": ["antigravity:Wrapper"]}}})
+    with pytest.raises(InputError, match="uses 'antigravity:Wrapper'"):
+        play(str(run), None, EnvConfig(id="gymnasium:CartPole-v1", allow_import=True), tmp_path / "a.gif", 0)
+    assert "antigravity" not in sys.modules
+
+
 @pytest.mark.parametrize("provenance", [{}, {"config": []}, {"config": {"env": []}}])
 def test_a_student_without_a_record(
     provenance: dict[str, Any], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

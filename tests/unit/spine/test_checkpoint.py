@@ -92,8 +92,17 @@ def test_leftovers_of_a_killed_write_go(folder: RunFolder) -> None:
     leftovers = [folder.path / ".result.json.17.tmp", folder.checkpoints / ".state.99.tmp"]
     for path in leftovers:
         path.write_text("half")
-    with folder:
+    (folder.path / "config.yaml").write_text("")
+    with RunFolder(folder.path, resume=True):
         assert not any(path.exists() for path in leftovers)
+
+
+def test_a_place_that_another_run_took_meanwhile_is_refused(tmp_path: Path) -> None:
+    first, second = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run")
+    with first:
+        first.save_facts("baseline", {})
+    assert "another run" in refused(second.__enter__)
+    assert (tmp_path / "run" / "checkpoints" / "baseline.json").is_file()
 
 
 def test_state_round_trip(folder: RunFolder) -> None:

@@ -153,7 +153,7 @@ def _mutations(data: bytes, n: int, seed: int) -> Iterator[bytes]:
 
 def _survives(load: Callable[[], Any]) -> None:
     """The call returns finite numbers, or raises InputError of one line, soon."""
-    start = time.perf_counter()
+    start = time.process_time()
     message = ""
     try:
         result = load()
@@ -165,7 +165,7 @@ def _survives(load: Callable[[], Any]) -> None:
         message = str(error)
     assert "\n" not in message
     assert len(message) < 700
-    assert time.perf_counter() - start < 2.0
+    assert time.process_time() - start < 2.0
 
 
 @pytest.mark.usefixtures("nothing_runs")

@@ -47,10 +47,10 @@ def zipped(model_zip: Path, tmp_path: Path) -> Path:
 
 def refused(call: Callable[[], Any], *parts: str) -> None:
     """InputError of one line that holds the parts, within the bounds."""
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     with pytest.raises(InputError) as error:
         call()
-    assert time.perf_counter() - start < SECONDS
+    assert time.process_time() - start < SECONDS
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MEGABYTES * 1024
     message = str(error.value)
     assert "\n" not in message
@@ -170,10 +170,10 @@ def test_repeated_members(zipped: Path) -> None:
 def test_too_many_members_and_opcodes(zipped: Path) -> None:
     write_zip(zipped, {f"m{i}": b"" for i in range(20_001)})
     refused(lambda: load_teacher(zipped), "members")
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(DecodeError, match="opcodes"):
         decode(b"N0" * MAX_OPCODES + b"N.")
-    assert time.perf_counter() - start < SECONDS
+    assert time.process_time() - start < SECONDS
 
 
 def test_options_that_are_no_numbers(zipped: Path) -> None:
@@ -205,9 +205,9 @@ def test_yaml(tmp_path: Path, text: str) -> None:
 
 def test_yaml_aliases_are_references(tmp_path: Path) -> None:
     (tmp_path / "config.yml").write_text(LAUGHS)
-    start = time.perf_counter()
+    start = time.process_time()
     assert len(read_yaml(tmp_path / "config.yml")) == 40
-    assert time.perf_counter() - start < SECONDS
+    assert time.process_time() - start < SECONDS
 
 
 def test_json_statistics(tmp_path: Path) -> None:

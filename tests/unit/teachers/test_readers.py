@@ -44,10 +44,10 @@ _watched: list[list[str]] = []
     ids=range(18),
 )  # fmt: skip
 def test_odd_pickles_are_refused_quickly(data: bytes) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(DecodeError) as error:
         decode(data)
-    assert time.perf_counter() - start < 2.0
+    assert time.process_time() - start < 2.0
     assert len(str(error.value)) < 300
 
 
