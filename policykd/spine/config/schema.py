@@ -109,6 +109,27 @@ class RolloutConfig(Section):
     """Exploration of a deterministic acting teacher: standard deviation as a fraction of the action range, or the
     probability of a uniformly random discrete action."""
 
+    @model_validator(mode="after")
+    def _steps_fit(self) -> Self:
+        if not isinstance(self.timesteps, int):
+            return self
+        least = self.rounds * (self.n_envs if isinstance(self.n_envs, int) else 1)
+        if self.timesteps < least:
+            raise ValueError(
+                f"timesteps {self.timesteps} is less than one step of each environment in {self.rounds} rounds "
+                f"({least}): raise it, or lower rounds or n_envs"
+            )
+        if (
+            isinstance(self.n_envs, int)
+            and isinstance(self.n_steps, int)
+            and self.n_envs * self.n_steps * self.rounds != self.timesteps
+        ):
+            raise ValueError(
+                f"timesteps {self.timesteps} is not rounds x n_envs x n_steps = {self.rounds} x {self.n_envs} x "
+                f"{self.n_steps} = {self.n_envs * self.n_steps * self.rounds}: leave one of them auto"
+            )
+        return self
+
 
 class DataConfig(Section):
     """The labelled states."""
@@ -193,24 +214,6 @@ class Config(Section):
     """auto, cpu, cuda or cuda:N."""
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     """CPU threads of one operation. It is part of the result: another number changes the last bits."""
-
-    @model_validator(mode="after")
-    def _steps_fit(self) -> Self:
-        r = self.rollout
-        if not isinstance(r.timesteps, int):
-            return self
-        least = r.rounds * (r.n_envs if isinstance(r.n_envs, int) else 1)
-        if r.timesteps < least:
-            raise ValueError(
-                f"rollout.timesteps {r.timesteps} is less than one step of each environment in {r.rounds} rounds "
-                f"({least}): raise it, or lower rollout.rounds or rollout.n_envs"
-            )
-        if isinstance(r.n_envs, int) and isinstance(r.n_steps, int) and r.n_envs * r.n_steps * r.rounds != r.timesteps:
-            raise ValueError(
-                f"rollout.timesteps {r.timesteps} is not rounds x n_envs x n_steps = {r.rounds} x {r.n_envs} x "
-                f"{r.n_steps} = {r.n_envs * r.n_steps * r.rounds}: leave one of them auto"
-            )
-        return self
 
 
 class TrainConfig(Section):

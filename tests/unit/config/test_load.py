@@ -158,7 +158,7 @@ def test_impossible_combinations():
         "loss: temperature 2.0 has no effect"
     )
     assert "overlap" in the_problem("evaluate.select_first_seed=10050")
-    assert the_problem("rollout.timesteps=3").startswith("rollout.timesteps 3 is less than")
+    assert the_problem("rollout.timesteps=3").startswith("rollout: timesteps 3 is less than")
 
 
 def test_long_values_are_cut():
