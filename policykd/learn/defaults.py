@@ -30,7 +30,7 @@ class Measured:
 
 def resolve(config: Config, info: TeacherInfo, teacher: TeacherPolicy, spec: EnvSpec, measured: Measured) -> Config:
     """The configuration without any `auto`. Raises InputError when the values do not fit together."""
-    n_inputs = int(np.prod(teacher.observation_space.shape or (1,)))
+    n_inputs = teacher.packing.n_features
     student = config.student
     width = student.width
     if width == "auto":

@@ -13,7 +13,7 @@ from policykd.learn.methods.distill import Distilled, distill
 from policykd.learn.proof import build_result, frontier, prove
 from policykd.learn.session import Session, Work, prepare
 from policykd.rollout.envs import EnvSpec, env_spec, factory_spec
-from policykd.rollout.fit import check_spaces
+from policykd.rollout.fit import fit_policy
 from policykd.spine.artifact import save_artifact
 from policykd.spine.checkpoint import RunFolder
 from policykd.spine.config.load import resolved_yaml
@@ -31,6 +31,7 @@ from policykd.teachers.base import Teacher
 from policykd.teachers.load import load_teacher
 
 _LIVE = "live "
+MAX_INPUTS = 8192  # of a student: the labelled states of a run lie in memory
 
 
 @dataclass(frozen=True)
@@ -78,16 +79,17 @@ def open_task(config: Config, teacher: Any, env: Callable[..., Any] | None) -> T
         )
     named = teacher if teacher is not None else config.teacher
     loaded = load_teacher(named, env_id=config.env.id, vec_normalize=config.vec_normalize)
-    if type(loaded.observation_space).__name__ != "Box":
+    if loaded.packing.n_features > MAX_INPUTS:
         raise InputError(
-            f"{loaded.info.source}: its observation space is {describe_space(loaded.observation_space)}; students of "
-            "this version take Box observations only"
+            f"{loaded.info.source}: observes {loaded.packing.n_features} numbers "
+            f"({describe_space(loaded.observation_space)[:80]}), and students of this version, which are MLPs, take at "
+            f"most {MAX_INPUTS}: use a teacher that was trained on smaller observations"
         )
     if env is not None:
         spec = factory_spec(env, config.env)
     else:
         spec = env_spec(config.env, loaded.info.env_id, loaded.info.env_kwargs)
-    check_spaces(loaded, f"the teacher {loaded.info.source}", spec)
+    loaded = fit_policy(loaded, f"the teacher {loaded.info.source}", spec)
     # The run can be repeated and resumed from any folder, and never with another teacher than this one.
     source = loaded.info.source if teacher is not None else config.teacher
     places: dict[str, Any] = {"teacher": _absolute(source), "vec_normalize": _absolute(config.vec_normalize)}

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,6 +19,7 @@ from policykd.spine.errors import InputError
 from policykd.students.family import Family, members_of
 from policykd.students.mlp import MlpStudent
 from policykd.students.normaliser import Normaliser
+from policykd.teachers.normalize import Normalizer
 
 
 @dataclass
@@ -37,13 +37,13 @@ class LearningState:
 
     def actors(self, n_envs: int) -> Callable[[Tensor], Tensor] | None:
         """How the members act: raw observations [N, *O] to parameters [N, P], N/S neighbouring slots each."""
-        normaliser, family = self.normaliser, self.family
+        normaliser, family, packing = self.normaliser, self.family, self.session.teacher.packing
         if normaliser is None:
             return None
         per_member = n_envs // len(family)
 
         def actors(observation: Tensor) -> Tensor:
-            inputs = normaliser.apply(observation.reshape(len(observation), -1))
+            inputs = normaliser.apply(packing.tensor_features(observation))
             params = family.forward(inputs.view(len(family), per_member, -1))
             return params.reshape(len(observation), -1)
 
@@ -110,7 +110,7 @@ class LearningState:
 def start(session: Session) -> LearningState:
     """The state before round 0. Raises InputError for observations that an MLP cannot take."""
     config, teacher = session.config, session.teacher
-    n_inputs = int(np.prod(teacher.observation_space.shape or (1,)))
+    n_inputs = teacher.packing.n_features
     family = Family(
         members_of(config.student),
         n_inputs,
@@ -123,8 +123,8 @@ def start(session: Session) -> LearningState:
     learner = Learner(family, loss, config.update, config.rollout.rounds)
     dataset = Dataset(n_inputs, teacher.distribution.n_params, config.data.max_states, config.device)
     normaliser = None
-    if teacher.normalizer is not None:
-        n = teacher.normalizer
+    n = teacher.normalizer
+    if isinstance(n, Normalizer):  # of some entries of a Dict, the student measures its own
         normaliser = Normaliser.of_teacher(n.mean.reshape(-1), n.std.reshape(-1), n.clip)
     return LearningState(session, family, learner, dataset, normaliser, Selection())
 

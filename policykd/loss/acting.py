@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from policykd.spine.errors import InputError
+from policykd.spine.packing import Packing, packed_batch
 from policykd.spine.types import Policy
-
-if TYPE_CHECKING:
-    from gymnasium import Space
 
 Array = NDArray[Any]
 
 
-def predict(policy: Policy, observation: Array, deterministic: bool, generator: torch.Generator | None = None) -> Array:
-    """Environment actions for one observation [*shape] or a batch [B, *shape]: [*action shape] or [B, *action shape].
+def predict(policy: Policy, observation: Any, deterministic: bool, generator: torch.Generator | None = None) -> Array:
+    """Environment actions for one observation or a batch: [*action shape] or [B, *action shape].
 
-    `deterministic` takes the mode, else one sample is drawn with `generator`. InputError for a wrong shape.
+    An observation is an array [*shape], or a dict or tuple of them where the space is one; a batch has [B, ...] in
+    front of every shape. `deterministic` takes the mode, else one sample is drawn with `generator`. InputError for a
+    wrong shape.
     """
-    batch, single = as_batch(observation, policy.observation_space)
+    batch, single = as_batch(observation, policy.packing)
     params = policy.distribution_params(torch.from_numpy(batch).to(policy.device))
     actions = act(policy, params, deterministic=deterministic, generator=generator)
     return np.asarray(actions[0]) if single else actions
@@ -39,23 +38,15 @@ def act(policy: Policy, params: Tensor, deterministic: bool, generator: torch.Ge
     return policy.action_map(actions.cpu().numpy())
 
 
-def as_batch(observation: Array, space: Space[Any]) -> tuple[Array, bool]:
-    """The observation as a batch [B, *shape] that torch can take, and whether it was a single one."""
-    shape = space.shape
-    if shape is None or isinstance(observation, dict | tuple):
-        raise InputError(
-            f"observation is a {type(observation).__name__}, expected an array: pass the observation alone, not "
-            "reset()'s (observation, info); Dict and Tuple observations are not supported yet"
-        )
-    array = np.asarray(observation)
-    if array.shape == shape:
-        single = True
-    elif array.ndim == len(shape) + 1 and array.shape[1:] == shape:
-        single = False
-    else:
-        raise InputError(f"observation has shape {array.shape}, expected {shape} or a batch (B, {str(shape)[1:]}")
-    batch = array[None] if single else array
+def as_batch(observation: Any, packing: Packing) -> tuple[Array, bool]:
+    """The observation as a packed batch [B, *packing.shape] that torch can take, and whether it was a single one."""
+    batch, single = packed_batch(observation, packing)
+    return torch_ready(batch), single
+
+
+def torch_ready(batch: Array) -> Array:
+    """The array with a dtype and layout that torch takes."""
     if batch.dtype.kind == "u" and batch.dtype.itemsize > 1:
         batch = batch.astype(np.int64)  # torch's wider unsigned integers support few operations
     batch = batch if batch.dtype.isnative else batch.astype(batch.dtype.newbyteorder("="))
-    return np.require(batch, requirements=("C", "W")), single
+    return np.require(batch, requirements=("C", "W"))

@@ -41,7 +41,7 @@ class Shard:
 class Rollout:
     """What was seen. T steps of N environments; rows with `acting` False belong to no decision.
 
-    observation [T, N, *O] raw; params [T, N, P] the teacher's
+    observation [T, N, *O] raw and packed; params [T, N, P] the teacher's
     labels, None until `label` made them; acting, start [T, N]; actor [T, N]: a member's
     index or -1 for the teacher; returns, lengths: of the episodes that ended inside, with `slot` who drove them.
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 
 from policykd.rollout.envs import EnvSpec, make_env
@@ -9,14 +11,20 @@ from policykd.spine.errors import InputError
 from policykd.spine.spaces import describe_space, same_shape
 from policykd.spine.types import Policy
 
+P = TypeVar("P", bound=Policy)
 
-def check_spaces(policy: Policy, name: str, spec: EnvSpec) -> None:
-    """InputError unless observation and action spaces have the policy's kind and size, and actions its bounds.
+
+def fit_policy(policy: P, name: str, spec: EnvSpec) -> P:
+    """The policy as it acts in this environment (a teacher of images turns their channels where it must).
+
+    InputError unless observation and action spaces have the policy's kind and size, and actions its bounds.
 
     Bounds of observations differ between versions of one environment, and are no reason to refuse.
     """
     env = make_env(spec)
     try:
+        adapt = getattr(policy, "fitted", None)
+        policy = policy if adapt is None else adapt(env.observation_space)
         pairs = (
             ("observation", policy.observation_space, env.observation_space),
             ("action", policy.action_space, env.action_space),
@@ -36,5 +44,6 @@ def check_spaces(policy: Policy, name: str, spec: EnvSpec) -> None:
                 f"env {spec.id}: its action bounds {low[1].tolist()} to {high[1].tolist()} are not those of {name}, "
                 f"{low[0].tolist()} to {high[0].tolist()}; add RescaleAction to env.wrappers"
             )
+        return policy
     finally:
         env.close()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from policykd.rollout.envs import EnvSpec, make_env, make_native
 from policykd.spine.errors import InputError, NumericsError
+from policykd.spine.packing import packing_of
 from policykd.spine.types import Array
 
 if TYPE_CHECKING:
@@ -71,8 +72,8 @@ class SyncEnvs:
         self._next_seed = next_seed
         self._id = spec.id
         self._seeds = [0] * n_envs
-        shape, dtype = self.observation_space.shape or (), self.observation_space.dtype
-        self._observation = np.zeros((n_envs, *shape), dtype)
+        self._packing = packing_of(self.observation_space)
+        self._observation = np.zeros((n_envs, *self._packing.shape), self._packing.dtype)
         self._acting = np.ones(n_envs, np.bool_)
 
     def reset(self, seeds: Sequence[int]) -> Array:
@@ -90,7 +91,7 @@ class SyncEnvs:
                 observation, reward[slot], terminated, truncated, info = self.envs[slot].step(actions[slot])
             except Exception as error:
                 raise self._raised(error, slot) from error
-            self._observation[slot] = observation
+            self._observation[slot] = self._packing.pack(observation)
             if terminated or truncated:
                 check_finite(self._observation, "observation", self._where)  # before the reset hides it
                 done[slot] = True
@@ -111,9 +112,10 @@ class SyncEnvs:
     def _start(self, slot: int, seed: int) -> None:
         self._seeds[slot] = seed
         try:
-            self._observation[slot] = self.envs[slot].reset(seed=seed)[0]
+            observation = self.envs[slot].reset(seed=seed)[0]
         except Exception as error:
             raise self._raised(error, slot) from error
+        self._observation[slot] = self._packing.pack(observation)
 
     def _raised(self, error: Exception, slot: int) -> InputError:
         """The environment's own mistake, with the place; from Python, its traceback is the error's cause."""
@@ -133,6 +135,7 @@ class VectorEnvs:
         self.env, self._name = env, name
         self.n_envs = env.num_envs
         self.observation_space, self.action_space = env.single_observation_space, env.single_action_space
+        self._packing = packing_of(self.observation_space)
         mode = env.metadata.get("autoreset_mode")
         if not isinstance(mode, AutoresetMode):
             raise InputError(f"{name}: metadata['autoreset_mode'] is {mode!r}, expected a gymnasium AutoresetMode")
@@ -141,25 +144,26 @@ class VectorEnvs:
 
     def reset(self, seeds: Sequence[int]) -> Array:
         """Native classes take one seed for all: the first."""
-        observation = self.env.reset(seed=int(seeds[0]))[0]
+        observation = self._packed(self.env.reset(seed=int(seeds[0]))[0])
         self._acting[:] = True
         check_finite(observation, "observation", self._where)
         return np.array(observation)
 
     def step(self, actions: Array) -> Step:
-        observation, reward, terminated, truncated, info = self.env.step(actions)
+        seen, reward, terminated, truncated, info = self.env.step(actions)
+        observation = self._packed(seen)
         live = self._acting
         done = (np.asarray(terminated) | np.asarray(truncated)) & live
         success = _successes(info, done)
         acting = np.ones(self.n_envs, np.bool_)
         check_finite(observation, "observation", self._where)
         if done.any() and info.get("final_obs") is not None:
-            last = np.stack([np.asarray(x) for x in np.asarray(info["final_obs"], object)[done]])
+            last = self._final(info["final_obs"], done)
             check_finite(last.astype(observation.dtype), "observation", lambda _: f"env {self._name}, a final state")
         if self._next_step:
             acting = ~done
         elif self._disabled and done.any():
-            observation = self.env.reset(options={"reset_mask": done})[0]
+            observation = self._packed(self.env.reset(options={"reset_mask": done})[0])
             check_finite(observation, "observation", self._where)
         self._acting = acting
         reward = np.where(live, np.asarray(reward, np.float64), 0.0)
@@ -168,6 +172,15 @@ class VectorEnvs:
 
     def close(self) -> None:
         self.env.close()
+
+    def _packed(self, observation: Any) -> Array:
+        return self._packing.pack_batch(observation).astype(self._packing.dtype, copy=False)
+
+    def _final(self, observations: Any, done: Bools) -> Array:
+        """The last observations [K, *O] of the episodes that ended; SAME_STEP gives one object for each slot."""
+        if isinstance(observations, dict | tuple):  # of arrays [N, ...]
+            return self._packed(observations)[done]
+        return np.stack([self._packing.pack(x) for x in np.asarray(observations, object)[done]])
 
     def _where(self, slot: int) -> str:
         return f"env {self._name}, slot {slot}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from numpy.typing import NDArray
 
 from policykd.spine.actions import ActionMap
+from policykd.spine.packing import Packing
 
 if TYPE_CHECKING:
     import torch
@@ -35,14 +36,19 @@ class Policy(Protocol):
     def action_map(self) -> ActionMap: ...
     @property
     def device(self) -> torch.device: ...
+    @property
+    def packing(self) -> Packing:
+        """How observations of `observation_space` become one array."""
+        ...
 
     def distribution_params(self, observation: torch.Tensor) -> torch.Tensor:
-        """Distribution parameters [B, P], float32, for raw observations [B, *shape]; no gradient is recorded."""
+        """Distribution parameters [B, P], float32, for packed raw observations [B, *packing.shape]; no gradient is
+        recorded."""
         ...
 
     def predict(
         self,
-        observation: Array,
+        observation: Any,
         state: tuple[Array, ...] | None = None,
         episode_start: Array | None = None,
         deterministic: bool = False,

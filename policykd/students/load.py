@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -12,6 +11,7 @@ import numpy as np
 from policykd.spine.artifact import load_artifact
 from policykd.spine.device import resolve_device
 from policykd.spine.errors import InputError
+from policykd.spine.packing import packing_from_json
 from policykd.spine.types import Array
 from policykd.students.numpy_backend import NumpyStudent
 
@@ -43,7 +43,7 @@ def load_student(
         device = resolve_device(device)
     try:
         plain = NumpyStudent(tensors, document)
-        plain.predict(np.zeros((1, *document["observation_space"]["shape"]), np.float32), deterministic=True)
+        plain.predict_packed(np.zeros((1, *plain.packing.shape), np.float32), deterministic=True)
         if backend == "numpy":
             return plain
         from policykd.students.mlp import MlpStudent
@@ -84,7 +84,7 @@ def _expected_shapes(path: Path, document: dict[str, Any]) -> dict[str, tuple[in
             raise InputError(f"{path}: architecture {kind!r} is not known to this version; update policykd")
         family = distribution["type"]
         outputs = sum(distribution["nvec"]) if family == "MultiCategorical" else int(distribution[_N_MEANS[family]])
-        n_inputs = math.prod(document["observation_space"]["shape"])
+        n_inputs = packing_from_json(document["observation_space"]).n_features
         document["action_space"], document["provenance"]
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(

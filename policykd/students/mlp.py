@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from policykd.loss.acting import predict
 from policykd.loss.distributions import Distribution, distribution_from_json
 from policykd.spine.actions import ActionMap
+from policykd.spine.packing import Packing, packing_of
 from policykd.spine.spaces import decode_space, encode_space
 from policykd.spine.types import Array, Footprint
 from policykd.students.family import Activation
@@ -36,6 +38,11 @@ class MlpStudent:
     provenance: dict[str, Any] = field(default_factory=dict)
     generator: torch.Generator = field(default_factory=torch.Generator, compare=False)
 
+    @cached_property
+    def packing(self) -> Packing:
+        """How observations become one array, and its features."""
+        return packing_of(self.observation_space)
+
     @property
     def device(self) -> torch.device:
         """Where the weights lie."""
@@ -57,8 +64,8 @@ class MlpStudent:
 
     @torch.no_grad()
     def distribution_params(self, observation: Tensor) -> Tensor:
-        """Distribution parameters [B, P] for raw observations [B, *shape]."""
-        x = self.normaliser.apply(observation.reshape(len(observation), -1))
+        """Distribution parameters [B, P] for packed raw observations [B, *packing.shape]."""
+        x = self.normaliser.apply(self.packing.tensor_features(observation))
         for weight, bias in self.layers[:-1]:
             x = torch.addmm(bias, x, weight)
             x = torch.tanh(x) if self.activation == "tanh" else torch.relu(x)
@@ -68,7 +75,7 @@ class MlpStudent:
 
     def predict(
         self,
-        observation: Array,
+        observation: Any,
         state: tuple[Array, ...] | None = None,
         episode_start: Array | None = None,
         deterministic: bool = False,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from policykd.spine.actions import ActionMap
-from policykd.spine.errors import InputError
+from policykd.spine.packing import packed_batch, packing_from_json
 from policykd.spine.types import Array
 
 
@@ -25,7 +25,7 @@ class NumpyStudent:
         count = len(architecture["layers"])
         self._layers = [(tensors[f"layers.{k}.weight"], tensors[f"layers.{k}.bias"]) for k in range(count)]
         self._log_std = tensors.get("log_std", np.zeros(0, np.float32))
-        self._shape = tuple(document["observation_space"]["shape"])
+        self.packing = packing_from_json(document["observation_space"])
         self._rng = np.random.default_rng(seed)
 
     def seed(self, seed: int) -> None:
@@ -33,8 +33,8 @@ class NumpyStudent:
         self._rng = np.random.default_rng(seed)
 
     def means(self, observation: Array) -> Array:
-        """Logits or means [B, M] for raw observations [B, *shape]."""
-        x = observation.reshape(len(observation), -1).astype(np.float32)
+        """Logits or means [B, M] for packed raw observations [B, *packing.shape]."""
+        x = self.packing.features(observation)
         x = np.clip((x - self._mean) * self._scale, -self._limit, self._limit)
         for weight, bias in self._layers[:-1]:
             x = self._activation(x @ weight + bias)
@@ -43,19 +43,20 @@ class NumpyStudent:
 
     def predict(
         self,
-        observation: Array,
+        observation: Any,
         state: tuple[Array, ...] | None = None,
         episode_start: Array | None = None,
         deterministic: bool = False,
     ) -> tuple[Array, tuple[Array, ...] | None]:
         """Environment actions for one observation or a batch, as `predict` of stable-baselines3 does; no state."""
-        observation = np.asarray(observation)
-        single = observation.shape == self._shape
-        if not single and observation.shape[1:] != self._shape:
-            raise InputError(f"observation has shape {observation.shape}, expected {self._shape} or a batch of them")
-        means = self.means(observation[None] if single else observation)
-        action = self.action_map(self._mode(means) if deterministic else self._sample(means))
+        packed, single = packed_batch(observation, self.packing)
+        action = self.predict_packed(packed, deterministic=deterministic)
         return (action[0] if single else action), state
+
+    def predict_packed(self, packed: Array, *, deterministic: bool) -> Array:
+        """Environment actions [B, *action shape] for packed raw observations [B, *packing.shape]."""
+        means = self.means(packed)
+        return self.action_map(self._mode(means) if deterministic else self._sample(means))
 
     def _mode(self, means: Array) -> Array:
         kind = self._distribution["type"]

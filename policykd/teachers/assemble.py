@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from policykd.spine.types import TeacherInfo
 from policykd.teachers.base import Interface, Teacher
 from policykd.teachers.build import build_network
 from policykd.teachers.modelspec import ModelSpec
 from policykd.teachers.networks import GsdeStd
-from policykd.teachers.normalize import Normalizer
+from policykd.teachers.normalize import Statistics
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Origin:
     notes: tuple[str, ...] = ()
 
 
-def make_teacher(spec: ModelSpec, normalizer: Normalizer | None, origin: Origin) -> Teacher:
+def make_teacher(spec: ModelSpec, normalizer: Statistics | None, origin: Origin) -> Teacher:
     """The teacher; InputError where weights, spaces and statistics do not fit each other."""
     network = build_network(spec)
     info = TeacherInfo(
@@ -42,7 +44,15 @@ def make_teacher(spec: ModelSpec, normalizer: Normalizer | None, origin: Origin)
         footprint=network.footprint(normalizer.constants if normalizer else 0),
         env_kwargs=dict(origin.env_kwargs),
         versions=dict(spec.versions),
-        notes=origin.notes,
+        notes=(*origin.notes, *_start_note(spec)),
     )
     teacher = Teacher(network, Interface(spec.observation_space, spec.action_space), info, normalizer)
     return teacher if info.sha256 else teacher.with_info(sha256=teacher.fingerprint)
+
+
+def _start_note(spec: ModelSpec) -> tuple[str, ...]:
+    start = np.asarray(getattr(spec.action_space, "start", 0))
+    if not start.any():
+        return ()
+    first = start.ravel().tolist()
+    return (f"actions start at {first}; stable-baselines3 sends 0, 1 ... to the environment, and so does this teacher",)

@@ -13,10 +13,11 @@ from policykd.loss import acting
 from policykd.loss.distributions import Distribution
 from policykd.spine.actions import ActionMap
 from policykd.spine.errors import InputError
+from policykd.spine.packing import Packing, packing_of
 from policykd.spine.spaces import action_map
 from policykd.spine.types import TeacherInfo
 from policykd.teachers.networks import Network
-from policykd.teachers.normalize import Normalizer
+from policykd.teachers.normalize import KeyedNormalizer, Normalizer, TensorNormalizer
 
 if TYPE_CHECKING:
     from gymnasium import Space
@@ -26,10 +27,15 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Interface:
-    """The spaces a teacher was made for; observations are raw."""
+    """The spaces a teacher acts in; observations are raw.
+
+    `channels_last`: places of the images in the packing that the environment gives as (height, width, channels) and
+    the network takes as (channels, height, width).
+    """
 
     observation_space: Space[Any]
     action_space: Space[Any]
+    channels_last: frozenset[int] = frozenset()
 
 
 class Teacher:
@@ -46,7 +52,7 @@ class Teacher:
         network: Network,
         interface: Interface,
         info: TeacherInfo,
-        normalizer: Normalizer | None = None,
+        normalizer: Normalizer | KeyedNormalizer | None = None,
         *,
         logit_scale: float = 1.0,
     ) -> None:
@@ -55,12 +61,13 @@ class Teacher:
         self.normalizer = normalizer
         self.logit_scale = logit_scale
         self._interface = interface
-        self._action_map = action_map(interface.action_space, unscale=network.unit_actions)
-        self._device = network.layers[-1].weight.device
-        self._normalise = normalizer.tensors(self._device) if normalizer else None
+        self.packing = packing_of(interface.observation_space)
+        # stable-baselines3 sends 0 ... n-1 whatever the space's `start`, and that is what its teachers learned
+        self._action_map = replace(action_map(interface.action_space, unscale=network.unit_actions), start=())
+        self._device = network.device
+        self._normalise = _by_leaf(normalizer, self.packing, info, self._device)
         self._generator = torch.Generator(self._device)
         self._generator.manual_seed(0)
-        _check_normalizer(normalizer, interface, info)
 
     @property
     def observation_space(self) -> Space[Any]:
@@ -106,17 +113,37 @@ class Teacher:
         return digest.hexdigest()
 
     def distribution_params(self, observation: Tensor) -> Tensor:
-        """Parameters [B, P], float32, for raw observations [B, *shape] of any numeric dtype on `device`."""
-        if tuple(observation.shape[1:]) != self.observation_space.shape:
-            expected = self.observation_space.shape
+        """Parameters [B, P], float32, for packed observations [B, *packing.shape] of any numeric dtype on `device`."""
+        if tuple(observation.shape[1:]) != self.packing.shape:
+            expected = self.packing.shape
             raise InputError(f"observations have shape {tuple(observation.shape)}, expected (B, *{expected})")
         with torch.no_grad():
-            params = self.network(self._normalise(observation) if self._normalise else observation)
+            params = self.network([self._leaf(observation, index) for index in range(len(self.packing.leaves))])
             return params if self.logit_scale == 1.0 else params * self.logit_scale
+
+    def _leaf(self, observation: Tensor, index: int) -> Tensor:
+        """One leaf [B, *shape] of packed observations as the network takes it."""
+        values: Tensor = self.packing.leaf_of(observation, self.packing.leaves[index])
+        if index in self._normalise:
+            values = self._normalise[index](values)
+        return values.permute(0, 3, 1, 2) if index in self._interface.channels_last else values
+
+    def fitted(self, space: Space[Any]) -> Teacher:
+        """The teacher for an environment that gives its images as (height, width, channels), where it does.
+
+        stable-baselines3 wraps such environments (VecTransposeImage), so its files know only the turned images.
+        """
+        from policykd.teachers.images import turned_images
+
+        turned = turned_images(self.observation_space, space)
+        if turned is None:
+            return self
+        interface = Interface(turned.space, self.action_space, turned.channels_last)
+        return Teacher(self.network, interface, self.info, self.normalizer, logit_scale=self.logit_scale)
 
     def predict(
         self,
-        observation: Array,
+        observation: Any,
         state: tuple[Array, ...] | None = None,
         episode_start: Array | None = None,
         deterministic: bool = False,
@@ -148,10 +175,24 @@ class Teacher:
         return Teacher(self.network, self._interface, info, self.normalizer, logit_scale=self.logit_scale)
 
 
-def _check_normalizer(normalizer: Normalizer | None, interface: Interface, info: TeacherInfo) -> None:
-    shape = interface.observation_space.shape
-    if normalizer is not None and normalizer.mean.shape != shape:
+def _by_leaf(
+    normalizer: Normalizer | KeyedNormalizer | None, packing: Packing, info: TeacherInfo, device: torch.device
+) -> dict[int, TensorNormalizer]:
+    """The statistics of each leaf of the packing that has some; InputError where they do not fit."""
+    if normalizer is None:
+        return {}
+    keyed = normalizer.parts if isinstance(normalizer, KeyedNormalizer) else {"": normalizer}
+    names = [".".join(map(str, leaf.path)) for leaf in packing.leaves]
+    remedy = "pass the vecnormalize.pkl that was saved with this teacher"
+    if not keyed.keys() <= set(names):
         raise InputError(
-            f"{info.source}: statistics are for observations of shape {normalizer.mean.shape}, but the teacher takes "
-            f"{shape}: pass the vecnormalize.pkl that was saved with this teacher"
+            f"{info.source}: statistics are for {', '.join(sorted(keyed))[:80] or 'one array'}, but the teacher "
+            f"observes {', '.join(names)[:80] or 'one array'}: {remedy}"
         )
+    for name, leaf in zip(names, packing.leaves, strict=True):
+        if name in keyed and keyed[name].mean.shape != leaf.shape:
+            raise InputError(
+                f"{info.source}: statistics {name!r} are for observations of shape {keyed[name].mean.shape}, but the "
+                f"teacher takes {leaf.shape}: {remedy}"
+            )
+    return {index: keyed[name].tensors(device) for index, name in enumerate(names) if name in keyed}

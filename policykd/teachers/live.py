@@ -11,14 +11,12 @@ from policykd.spine.spaces import decode_space, encode_space
 from policykd.teachers.assemble import Origin, make_teacher
 from policykd.teachers.base import Teacher
 from policykd.teachers.env_ids import is_registered
-from policykd.teachers.modelspec import POLICY_ALGOS, ModelSpec
-from policykd.teachers.normalize import Normalizer
+from policykd.teachers.modelspec import EXTRACTORS, POLICY_ALGOS, ModelSpec
+from policykd.teachers.normalize import KeyedNormalizer, Normalizer, Statistics
 from policykd.teachers.sb3zip import activation_name
 
 if TYPE_CHECKING:
     from gymnasium import Space
-
-_FLATTEN = "FlattenExtractor"
 
 
 def is_model(source: Any) -> bool:
@@ -51,10 +49,12 @@ def _spec(model: Any) -> ModelSpec:
         )
     parts = [getattr(model.policy, part, None) for part in ("actor", "q_net", "quantile_net")]
     owner = next((part for part in parts if part is not None), model.policy)
-    extractor = type(owner.features_extractor).__name__
-    if extractor != _FLATTEN:
+    kind = type(owner.features_extractor)
+    extractor = f"{kind.__module__}.{kind.__qualname__}"
+    if extractor not in EXTRACTORS:
         raise InputError(
-            f"{name}: features extractor {extractor!r} is not supported: expected {_FLATTEN}; use MlpPolicy"
+            f"{name}: features extractor {extractor!r} is not supported: expected FlattenExtractor, NatureCNN or "
+            "CombinedExtractor"
         )
     algo = type(model).__name__.lower()
     activation = model.policy.activation_fn
@@ -79,7 +79,13 @@ def _options(policy: Any) -> dict[str, Any]:
     """What the network depends on beside its weights."""
     actor = getattr(policy, "actor", None)
     owner = actor if actor is not None else policy
-    options: dict[str, Any] = {"squash_output": bool(policy.squash_output)}
+    options: dict[str, Any] = {
+        "squash_output": bool(policy.squash_output),
+        "normalize_images": bool(policy.normalize_images),
+    }
+    epsilon = getattr(policy, "actor_kwargs", {}).get("batch_norm_eps")  # of CrossQ
+    if epsilon is not None:
+        options["batch_norm_eps"] = float(epsilon)
     distribution = getattr(owner, "action_dist", None)
     if distribution is not None and hasattr(distribution, "use_expln"):
         options["use_expln"] = bool(distribution.use_expln)
@@ -93,14 +99,17 @@ def _own_normalize(model: Any) -> Any:
     return get() if get is not None else None
 
 
-def _normalizer(vec_normalize: Any) -> Normalizer | None:
+def _normalizer(vec_normalize: Any) -> Statistics | None:
     if vec_normalize is None or not vec_normalize.norm_obs:
         return None
     statistics = vec_normalize.obs_rms
     if isinstance(statistics, dict):
-        raise InputError(
-            "live VecNormalize: statistics of Dict observations are not supported yet: use vector observations"
-        )
+        keys = [key for key in statistics if key in (vec_normalize.norm_obs_keys or statistics)]
+        return KeyedNormalizer({key: _moments(statistics[key], vec_normalize) for key in keys})
+    return _moments(statistics, vec_normalize)
+
+
+def _moments(statistics: Any, vec_normalize: Any) -> Normalizer:
     mean, var = np.array(statistics.mean, np.float64), np.array(statistics.var, np.float64)
     return Normalizer(mean, var, float(vec_normalize.epsilon), float(vec_normalize.clip_obs))
 

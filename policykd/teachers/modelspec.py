@@ -14,17 +14,36 @@ if TYPE_CHECKING:
 ACTOR_CRITIC = "ActorCriticPolicy"
 ACTOR_CRITIC_ALGOS = ("ppo", "a2c", "trpo")
 
+_BASE, _CONTRIB = "stable_baselines3", "sb3_contrib"
+_OFF_POLICY = {  # package of the policies: (the class of vectors, its algorithms)
+    f"{_BASE}.dqn": ("DQNPolicy", ("dqn",)),
+    f"{_BASE}.sac": ("SACPolicy", ("sac",)),
+    f"{_BASE}.td3": ("TD3Policy", ("td3", "ddpg")),
+    f"{_CONTRIB}.qrdqn": ("QRDQNPolicy", ("qrdqn",)),
+    f"{_CONTRIB}.tqc": ("TQCPolicy", ("tqc",)),
+}
+
 POLICY_ALGOS = {
-    "stable_baselines3.common.policies.ActorCriticPolicy": ACTOR_CRITIC_ALGOS,
-    "stable_baselines3.dqn.policies.DQNPolicy": ("dqn",),
-    "stable_baselines3.sac.policies.SACPolicy": ("sac",),
-    "stable_baselines3.td3.policies.TD3Policy": ("td3", "ddpg"),
-    "sb3_contrib.qrdqn.policies.QRDQNPolicy": ("qrdqn",),
-    "sb3_contrib.tqc.policies.TQCPolicy": ("tqc",),
-    "sb3_contrib.ars.policies.ARSPolicy": ("ars",),
-    "sb3_contrib.ars.policies.ARSLinearPolicy": ("ars",),
+    **{
+        f"{_BASE}.common.policies.{name}": ACTOR_CRITIC_ALGOS
+        for name in (ACTOR_CRITIC, "ActorCriticCnnPolicy", "MultiInputActorCriticPolicy")
+    },
+    **{
+        f"{package}.policies.{name}": algos
+        for package, (vectors, algos) in _OFF_POLICY.items()
+        for name in (vectors, "CnnPolicy", "MultiInputPolicy")
+    },
+    f"{_CONTRIB}.crossq.policies.CrossQPolicy": ("crossq",),
+    f"{_CONTRIB}.ars.policies.ARSPolicy": ("ars",),
+    f"{_CONTRIB}.ars.policies.ARSLinearPolicy": ("ars",),
 }
 """Policy classes that are understood, and the algorithms that use them."""
+
+
+EXTRACTORS = tuple(
+    f"{_BASE}.common.torch_layers.{name}" for name in ("FlattenExtractor", "NatureCNN", "CombinedExtractor")
+)
+"""Features extractors that are understood."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +57,7 @@ class ModelSpec:
     action_space: Space[Any]
     activation: str  # in lower case, a key of networks.ACTIVATIONS
     weights: Mapping[str, NDArray[Any]]
-    options: Mapping[str, Any] = field(default_factory=dict)  # squash_output, use_expln, clip_mean
+    options: Mapping[str, Any] = field(default_factory=dict)  # squash_output, use_expln, clip_mean,
+    # normalize_images, batch_norm_eps
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""The forward pass of a teacher: dense layers, and a head that turns their output into distribution parameters.
+"""The forward pass of a teacher: features, dense layers, and a head that gives distribution parameters.
 
 Every operation is the one stable-baselines3 performs, in its order, so that equal batches give equal bits.
 """
@@ -6,7 +6,7 @@ Every operation is the one stable-baselines3 performs, in its order, so that equ
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, Protocol, Self
 
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from policykd.loss.distributions import Distribution
 from policykd.spine.types import Footprint
+from policykd.teachers.extractors import Extractor
 
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0  # of SAC and TQC without gSDE, as in stable-baselines3
 GSDE_EPSILON = 1e-6  # added to the variance, as in stable-baselines3
@@ -56,6 +57,29 @@ class Dense:
     def sizes(self) -> tuple[int, int]:
         """(inputs, outputs)."""
         return self.weight.shape[1], self.weight.shape[0]
+
+
+@dataclass(frozen=True)
+class Renorm:
+    """Batch renormalisation as it acts after training (arXiv 1702.03275; CrossQ): every tensor is [n]."""
+
+    mean: Tensor
+    var: Tensor
+    scale: Tensor
+    bias: Tensor
+    epsilon: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[B, n] for [B, n]."""
+        return self.scale * ((x - self.mean[None]) / (self.var[None] + self.epsilon).sqrt()) + self.bias
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """(inputs, outputs), which are equal."""
+        return self.mean.shape[0], self.mean.shape[0]
+
+
+Layer = Dense | Renorm
 
 
 class Head(Protocol):
@@ -122,22 +146,6 @@ class GsdeStd:
 
 
 @dataclass(frozen=True)
-class Encoding:
-    """From observations [B, *shape] to features [B, F]: flattened, or one-hot for each of the `nvec` choices."""
-
-    size: int
-    nvec: tuple[int, ...] = ()
-
-    def __call__(self, observation: Tensor) -> Tensor:
-        """Features [B, F], float32."""
-        flat = observation.reshape(observation.shape[0], -1)
-        if not self.nvec:
-            return flat.float()
-        hot = [F.one_hot(flat[:, i].long(), n).float() for i, n in enumerate(self.nvec)]
-        return torch.cat(hot, -1)
-
-
-@dataclass(frozen=True)
 class Network:
     """A teacher's way from (normalised) observations to distribution parameters.
 
@@ -145,43 +153,61 @@ class Network:
     deterministic (a mean with a fixed spread). `unit_actions`: actions lie in [-1, 1] and are unscaled to the space.
     """
 
-    encoding: Encoding
-    layers: tuple[Dense, ...]
+    extractor: Extractor
+    layers: tuple[Layer, ...]  # the last one is dense
     head: Head
     distribution: Distribution
     kind: Literal["policy", "value", "deterministic"]
     unit_actions: bool
 
-    def __call__(self, observation: Tensor) -> Tensor:
-        """Parameters [B, P], float32, for observations [B, *shape] that are normalised already."""
-        latent = self.encoding(observation)
+    def __call__(self, leaves: Sequence[Tensor]) -> Tensor:
+        """Parameters [B, P], float32, for the leaves [B, *shape] of observations that are normalised already."""
+        latent = self.extractor(leaves)
         for layer in self.layers[:-1]:
             latent = layer(latent)
         return self.head(latent, self.layers[-1](latent))
 
     @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        last = self.layers[-1]
+        return (last.weight if isinstance(last, Dense) else last.mean).device
+
+    @property
     def sizes(self) -> tuple[tuple[int, int], ...]:
-        """(inputs, outputs) of each dense layer."""
-        return tuple(layer.sizes for layer in self.layers)
+        """(inputs, outputs) of each dense layer behind the extractor."""
+        return tuple(layer.sizes for layer in self.layers if isinstance(layer, Dense))
 
     def footprint(self, constants: int) -> Footprint:
         """What acting by the mode costs, with so many constants in the normaliser."""
-        params = sum(layer.weight.numel() + (0 if layer.bias is None else layer.bias.numel()) for layer in self.layers)
-        return Footprint(params, constants, sum(a * b for a, b in self.sizes))
+        params, macs = self.extractor.cost
+        for layer in self.layers:
+            if isinstance(layer, Dense):
+                params += layer.weight.numel() + (0 if layer.bias is None else layer.bias.numel())
+                macs += layer.weight.numel()
+            else:  # running statistics are constants
+                params, macs, constants = (
+                    params + 2 * layer.sizes[0],
+                    macs + layer.sizes[0],
+                    constants + 2 * layer.sizes[0],
+                )
+        return Footprint(params, constants, macs)
 
     def to(self, device: torch.device) -> Network:
         """The same network with its tensors on `device`."""
         layers = tuple(_moved(layer, device) for layer in self.layers)
-        return replace(self, layers=layers, head=_moved(self.head, device))
+        extractor = Extractor(tuple(_moved(part, device) for part in self.extractor.parts))
+        return replace(self, extractor=extractor, layers=layers, head=_moved(self.head, device))
 
     def fingerprint(self) -> Fingerprint:
         """A running sha256 over every tensor on the way to the parameters."""
         digest = Fingerprint()
-        for part in (*self.layers, self.head):
+        for part in (*self.extractor.parts, *self.layers, self.head):
             digest.add_text(type(part).__name__)
             for name, value in _members(part).items():
                 digest.add_text(name)
-                digest.add_tensor(value) if isinstance(value, Tensor) else digest.add_text(repr(value))
+                for item in value if isinstance(value, tuple) else (value,):
+                    digest.add_tensor(item) if isinstance(item, Tensor) else digest.add_text(repr(item))
         return digest
 
 
@@ -212,5 +238,9 @@ def _members(part: Any) -> dict[str, Any]:
 
 
 def _moved(part: Any, device: torch.device) -> Any:
-    moved = {name: value.to(device) for name, value in _members(part).items() if isinstance(value, Tensor)}
-    return replace(part, **moved)
+    def move(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(move(item) for item in value)
+        return value.to(device) if isinstance(value, Tensor) else value
+
+    return replace(part, **{name: move(value) for name, value in _members(part).items()})

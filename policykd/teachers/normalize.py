@@ -63,6 +63,25 @@ class Normalizer:
         }
 
 
+@dataclass(frozen=True, eq=False)
+class KeyedNormalizer:
+    """Statistics of some entries of a Dict observation (VecNormalize's norm_obs_keys); the others stay as they are."""
+
+    parts: dict[str, Normalizer]
+
+    @property
+    def constants(self) -> int:
+        """How many numbers all parts hold."""
+        return sum(part.constants for part in self.parts.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON document from which `normalizer_from_json` makes an equal object, to the last bit."""
+        return {"format": FORMAT, "keys": {key: part.to_json() for key, part in self.parts.items()}}
+
+
+Statistics = Normalizer | KeyedNormalizer
+
+
 @dataclass(frozen=True)
 class TensorNormalizer:
     """`Normalizer` on a device."""
@@ -77,7 +96,7 @@ class TensorNormalizer:
         return torch.clamp(scaled, -self.clip, self.clip).float()
 
 
-def read_normalizer(path: Path) -> Normalizer | None:
+def read_normalizer(path: Path) -> Statistics | None:
     """Statistics from `vecnormalize.pkl` or our `normalizer.json`; None where observations are not normalised.
 
     InputError for a missing, damaged or foreign file.
@@ -100,18 +119,24 @@ def read_normalizer(path: Path) -> Normalizer | None:
         raise InputError(f"{path}: no readable VecNormalize statistics: {error}; {_REMEDY}") from error
 
 
-def normalizer_from_json(doc: Any, name: str) -> Normalizer:
+def normalizer_from_json(doc: Any, name: str) -> Statistics:
     """The inverse of `Normalizer.to_json`; `name` is how messages call the document."""
     try:
         if doc["format"] != FORMAT:
             raise InputError(f"{name}: format {doc['format']!r}, expected {FORMAT}: use a newer policykd")
-        mean, var = np.asarray(doc["mean"], np.float64), np.asarray(doc["var"], np.float64)
-        return _checked(Normalizer(mean, var, float(doc["epsilon"]), float(doc["clip_obs"])), name)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        if "keys" in doc:
+            return KeyedNormalizer({str(key): _one_from_json(part, name) for key, part in doc["keys"].items()})
+        return _one_from_json(doc, name)
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise InputError(f"{name}: no normaliser document ({type(error).__name__}: {error}); {_REMEDY}") from error
 
 
-def _from_json_bytes(data: bytes, name: str) -> Normalizer:
+def _one_from_json(doc: Any, name: str) -> Normalizer:
+    mean, var = np.asarray(doc["mean"], np.float64), np.asarray(doc["var"], np.float64)
+    return _checked(Normalizer(mean, var, float(doc["epsilon"]), float(doc["clip_obs"])), name)
+
+
+def _from_json_bytes(data: bytes, name: str) -> Statistics:
     try:
         doc = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -119,19 +144,36 @@ def _from_json_bytes(data: bytes, name: str) -> Normalizer:
     return normalizer_from_json(doc, name)
 
 
-def _from_pickle(data: bytes, name: str) -> Normalizer | None:
+def _from_pickle(data: bytes, name: str) -> Statistics | None:
     state = as_state(decode(data, max_bytes=_MAX_BYTES), "VecNormalize")
     if state.get("norm_obs", True) is False:
         return None
     statistics = state.get("obs_rms")
+    clip, epsilon = _number(state, "clip_obs"), _number(state, "epsilon")
+    if isinstance(statistics, dict):
+        if not statistics or not all(isinstance(key, str) for key in statistics):
+            raise DecodeError("statistics of a Dict observation without names")
+        keys = _keys(state, list(statistics))
+        return KeyedNormalizer({key: _moments(statistics[key], (clip, epsilon), name) for key in keys})
     if not isinstance(statistics, Call):
-        raise InputError(f"{name}: statistics of {kind_of(statistics)} observations, expected one array: Dict "
-                         "observations are not supported yet; use a teacher on vector observations")  # fmt: skip
-    moments = as_state(statistics, "RunningMeanStd")
+        raise DecodeError(f"statistics of {kind_of(statistics)} observations")
+    return _moments(statistics, (clip, epsilon), name)
+
+
+def _keys(state: dict[Any, Any], known: list[str]) -> list[str]:
+    wanted = state.get("norm_obs_keys")
+    if wanted is None:
+        return known
+    if not isinstance(wanted, list) or not set(map(str, wanted)) <= set(known):
+        raise DecodeError("norm_obs_keys that are no keys of the statistics")
+    return [key for key in known if key in wanted]
+
+
+def _moments(tree: Any, limits: tuple[float, float], name: str) -> Normalizer:
+    moments = as_state(tree, "RunningMeanStd")
     mean = as_array(moments.get("mean")).astype(np.float64)
     var = as_array(moments.get("var")).astype(np.float64)
-    clip, epsilon = _number(state, "clip_obs"), _number(state, "epsilon")
-    return _checked(Normalizer(mean, var, epsilon, clip), name)
+    return _checked(Normalizer(mean, var, limits[1], limits[0]), name)
 
 
 def _number(state: dict[Any, Any], key: str) -> float:

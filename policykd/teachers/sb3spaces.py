@@ -9,13 +9,14 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from policykd.spine.errors import InputError
-from policykd.teachers.pickledarrays import MAX_DIMS, as_array, as_state, is_array
+from policykd.teachers.pickledarrays import MAX_DIMS, as_array, as_dict, as_dtype, as_state, is_array, kind_of
 from policykd.teachers.pickledata import DecodeError, decode
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 MAX_SIZE = 10_000_000  # numbers in one observation or action
+MAX_ENTRIES = 1_000  # of a Dict
 _MAX_PRINT = 2**16  # characters; numpy prints at most 1000 numbers
 _KINDS = ("Box", "Discrete", "MultiDiscrete", "MultiBinary")
 _DTYPES = (
@@ -46,6 +48,8 @@ _REMEDY = "save the model again with stable-baselines3"
 def read_space(entry: Any, field: str, name: str) -> Space[Any]:
     """The space in `field` (observation_space, action_space) of the file called `name`; InputError if it has none."""
     kind = _kind(entry)
+    if kind in ("Dict", "Tuple") and field == "observation_space":
+        return _compound(entry, kind, field, name)
     if kind not in _KINDS:
         raise InputError(
             f"{name}: {field} is {kind!r}, which is not supported yet: expected one of {', '.join(_KINDS)}; use a "
@@ -75,6 +79,46 @@ def _serialised(entry: dict[str, Any], kind: str) -> dict[str, Any]:
         return {}
     names = ("low", "high", "n", "nvec", "start")
     return {key: as_array(state[key]) for key in names if key in state and _numeric(state[key])}
+
+
+def _compound(entry: dict[str, Any], kind: str, field: str, name: str) -> Space[Any]:
+    """A Dict, from the serialised field alone: its print holds no exact bounds."""
+    from gymnasium import spaces
+
+    try:
+        tree = decode(base64.b64decode(entry[":serialized:"], validate=True))
+        if kind == "Tuple":
+            raise DecodeError("Tuple observations, which stable-baselines3 does not take")
+        inner = as_dict(as_state(tree, kind).get("spaces"))
+        if not inner or len(inner) > MAX_ENTRIES or not all(isinstance(key, str) for key in inner):
+            raise DecodeError(f"a Dict of {len(inner)} entries, expected names and at most {MAX_ENTRIES}")
+        built = {key: _from_tree(value) for key, value in inner.items()}
+        if sum(int(np.prod(space.shape or (1,))) for space in built.values()) > MAX_SIZE:
+            raise DecodeError(f"more than {MAX_SIZE} numbers in one observation")
+        return spaces.Dict(OrderedDict(built))
+    except (DecodeError, ValueError, TypeError, KeyError, AssertionError, OverflowError) as error:
+        found = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+        raise InputError(f"{name}: {field} ({kind}) cannot be read: {found}; {_REMEDY}") from error
+
+
+def _from_tree(tree: Any) -> Space[Any]:
+    """A simple space out of a decoded Dict."""
+    for kind in _KINDS:
+        try:
+            state = as_state(tree, kind)
+        except DecodeError:
+            continue
+        names = ("low", "high", "n", "nvec", "start")
+        facts: dict[str, Any] = {key: as_array(state[key]) for key in names if state.get(key) is not None
+                                 and _numeric(state[key])}  # fmt: skip
+        shape = state.get("_shape", state.get("shape"))
+        if isinstance(state.get("n"), tuple | list):
+            facts["n"] = list(state["n"])
+        facts["_shape"] = list(shape) if isinstance(shape, tuple | list) else shape
+        if kind == "Box":
+            facts["dtype"] = str(as_dtype(state.get("dtype")))
+        return _build(kind, facts)
+    raise DecodeError(f"expected one of {', '.join(_KINDS)}, found {kind_of(tree)}")
 
 
 def _numeric(tree: Any) -> bool:

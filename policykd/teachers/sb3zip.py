@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from policykd.spine.errors import InputError
-from policykd.teachers.modelspec import ACTOR_CRITIC_ALGOS, POLICY_ALGOS, ModelSpec
+from policykd.teachers.modelspec import ACTOR_CRITIC_ALGOS, EXTRACTORS, POLICY_ALGOS, ModelSpec
 from policykd.teachers.networks import ACTIVATIONS
 from policykd.teachers.pickledata import DecodeError, Symbol, decode
 from policykd.teachers.sb3spaces import read_space
@@ -25,7 +25,6 @@ _MAX_WEIGHTS = 256 * 2**20
 _MAX_TEXT = 64 * 2**10
 _REMEDY = "expected a zip that model.save() of stable-baselines3 wrote"
 _LIVE = "load the model in Python and pass its object to load_teacher, if it is an MLP policy under another name"
-_FLATTEN = "stable_baselines3.common.torch_layers.FlattenExtractor"
 
 
 def read_zip(path: Path, *, algo: str | None = None) -> tuple[ModelSpec, str]:
@@ -109,19 +108,21 @@ def _serialised_class(entry: dict[str, Any]) -> str:
 def _options(kwargs: dict[str, Any], name: str) -> dict[str, Any]:
     """What the network depends on, out of the printed policy_kwargs."""
     extractor = kwargs.get("features_extractor_class")
-    if extractor is not None and _class_name(extractor) != _FLATTEN:
+    if extractor is not None and _class_name(extractor) not in EXTRACTORS:
+        known = ", ".join(known.rpartition(".")[2] for known in EXTRACTORS)
         raise InputError(
-            f"{name}: features extractor {_class_name(extractor)[:120]!r} is not supported: expected the default, "
-            "FlattenExtractor; distil a teacher that was trained with MlpPolicy"
+            f"{name}: features extractor {_class_name(extractor)[:120]!r} is not supported: expected one of {known}; "
+            "load the model in Python and pass its object to load_teacher"
         )
     options: dict[str, Any] = {}
     if kwargs.get("activation_fn") is not None:
         options["activation"] = activation_name(_class_name(kwargs["activation_fn"]), name)
-    for key in ("squash_output", "use_expln"):
+    for key in ("squash_output", "use_expln", "normalize_images"):
         if key in kwargs:
             options[key] = _flag(kwargs[key], key, name)
-    if "clip_mean" in kwargs:
-        options["clip_mean"] = _number(kwargs["clip_mean"], "clip_mean", name)
+    for key in ("clip_mean", "batch_norm_eps"):
+        if key in kwargs:
+            options[key] = _number(kwargs[key], key, name)
     return options
 
 

@@ -22,6 +22,7 @@ from policykd.loss.distributions import (
     SquashedDiagGaussian,
 )
 from policykd.spine.actions import ActionMap
+from policykd.spine.packing import Packing, packing_of
 from policykd.spine.spaces import action_map
 from policykd.students.mlp import MlpStudent
 from policykd.students.normaliser import Normaliser
@@ -114,6 +115,10 @@ class StubTeacher:
     deterministic_teacher: bool = False
     value_teacher: bool = False
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def packing(self) -> Packing:
+        return packing_of(self.observation_space)
 
     @property
     def action_map(self) -> ActionMap:

@@ -41,10 +41,12 @@ def box(*shape: int, low: float = -2.0, high: float = 3.0, dtype: Any = np.float
     return spaces.Box(low, high, shape, dtype)
 
 
-def observations(space: spaces.Space, n: int = N_OBSERVATIONS, seed: int = 0) -> np.ndarray:
-    """n random observations; of a Box also far outside its usual values."""
+def observations(space: spaces.Space, n: int = N_OBSERVATIONS, seed: int = 0) -> Any:
+    """n random observations, of a Dict one array for each key; of a Box also far outside its usual values."""
     rng = np.random.default_rng(seed)
-    if isinstance(space, spaces.Box):
+    if isinstance(space, spaces.Dict):
+        return {key: observations(inner, n, seed + i) for i, (key, inner) in enumerate(space.spaces.items())}
+    if isinstance(space, spaces.Box) and space.dtype != np.uint8:
         return (rng.standard_normal((n, *space.shape)) * 3).astype(space.dtype)
     space.seed(seed)
     return np.stack([space.sample() for _ in range(n)])

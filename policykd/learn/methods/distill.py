@@ -22,6 +22,7 @@ from policykd.learn.states import LearningState, restore, save, start
 from policykd.learn.trace import trace_round
 from policykd.rollout.collect import Rollout, Shard, collect, label
 from policykd.rollout.schedules import beta_schedule
+from policykd.spine.packing import Packing
 from policykd.spine.seeding import SeedKey
 from policykd.students.mlp import MlpStudent
 
@@ -84,15 +85,15 @@ def _collect(session: Session, state: LearningState, index: int) -> dict[str, ND
     with work.stage("collect", round=index, rounds=r.rounds, total=r.n_envs * r.n_steps):
         rollout = collect(shard, session.spec, session.teacher, state.actors(r.n_envs), work)
     with work.stage("label", round=index, rounds=r.rounds):
-        return _tables(rollout, label(rollout, session.teacher, work))
+        return _tables(rollout, label(rollout, session.teacher, work), session.teacher.packing)
 
 
-def _tables(rollout: Rollout, params: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-    """Rows of real decisions: observation [M, O] float32, params [M, P], actor [M]; and the finished episodes."""
+def _tables(rollout: Rollout, params: NDArray[np.float32], packing: Packing) -> dict[str, NDArray[Any]]:
+    """Rows of real decisions: observation [M, F] as features, params [M, P], actor [M]; and the finished episodes."""
     keep = rollout.acting.reshape(-1)
-    flat = rollout.observation.reshape(len(keep), -1)[keep]
+    seen = rollout.observation.reshape(len(keep), *packing.shape)[keep]
     return {
-        "observation": flat.astype("float32"),
+        "observation": packing.features(seen),
         "params": params.reshape(len(keep), -1)[keep],
         "actor": rollout.actor.reshape(-1)[keep],
         "returns": rollout.returns,

@@ -13,6 +13,7 @@ from policykd.loss import acting
 from policykd.loss.distributions import Categorical, DiagGaussian, Distribution
 from policykd.spine.actions import ActionMap
 from policykd.spine.errors import InputError
+from policykd.spine.packing import packing_of
 from policykd.spine.spaces import action_map
 
 SPACE = spaces.Box(-1, 1, (3,), np.float32)
@@ -25,6 +26,7 @@ class Echo:
 
     def __init__(self, action_space: spaces.Space[Any], distribution: Distribution) -> None:
         self.observation_space = spaces.Box(-np.inf, np.inf, (distribution.n_params,), np.float32)
+        self.packing = packing_of(self.observation_space)
         self.action_space, self.distribution = action_space, distribution
         self.action_map: ActionMap = action_map(action_space, unscale=False)
 
@@ -65,30 +67,30 @@ def test_act_leaves_no_gradient() -> None:
 @pytest.mark.parametrize("dtype", ["u2", "u4", "u8", "i1", "i8", ">f4", ">f8", "f2", "?", "u1"])
 def test_every_numeric_array_becomes_one_that_torch_takes(dtype: str) -> None:
     values = np.array([0, 1, 1]).astype(dtype)
-    batch, single = acting.as_batch(values, SPACE)
+    batch, single = acting.as_batch(values, packing_of(SPACE))
     assert single
     assert torch.from_numpy(batch).double().tolist() == [[0.0, 1.0, 1.0]]
 
 
 def test_views_and_read_only_arrays_are_taken_and_stay_as_they_are() -> None:
     grid = np.arange(12.0).reshape(3, 4)
-    batch, single = acting.as_batch(grid.T, SPACE)
+    batch, single = acting.as_batch(grid.T, packing_of(SPACE))
     assert not single
     np.testing.assert_array_equal(torch.from_numpy(batch).numpy(), grid.T)
     frozen = np.zeros(3)
     frozen.flags.writeable = False
-    torch.from_numpy(acting.as_batch(frozen, SPACE)[0]).add_(1)
+    torch.from_numpy(acting.as_batch(frozen, packing_of(SPACE))[0]).add_(1)
     assert not frozen.any()
 
 
 @pytest.mark.parametrize("observation", [np.zeros(2), np.zeros((2, 2)), np.zeros((1, 1, 3)), 0.0, [[]]])
 def test_wrong_shapes_are_refused(observation: Any) -> None:
     with pytest.raises(InputError, match=r"expected \(3,\) or a batch \(B, 3,\)") as error:
-        acting.as_batch(observation, SPACE)
+        acting.as_batch(observation, packing_of(SPACE))
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("observation", [(np.zeros(3), {}), {"a": np.zeros(3)}])
 def test_what_reset_returns_is_refused(observation: Any) -> None:
     with pytest.raises(InputError, match="pass the observation alone"):
-        acting.as_batch(observation, SPACE)
+        acting.as_batch(observation, packing_of(SPACE))

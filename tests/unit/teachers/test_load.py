@@ -124,16 +124,9 @@ def test_unsupported_models(tmp_path: Path) -> None:
     PPO(
         "MlpPolicy", Spaces(box(4), spaces.Discrete(2)), policy_kwargs={"features_extractor_class": CustomExtractor}
     ).save(path)
-    refused(path, "CustomExtractor", "MlpPolicy")
+    refused(path, "CustomExtractor", "NatureCNN")
     RecurrentPPO("MlpLstmPolicy", Spaces(box(4), spaces.Discrete(2)), device="cpu").save(path)
     refused(path, "RecurrentActorCriticPolicy", "expected one of", "ActorCriticPolicy")
-    env = Spaces(spaces.Dict({"a": box(2)}), spaces.Discrete(2))
-    model = PPO("MultiInputPolicy", env, device="cpu")
-    model.save(path)
-    refused(path, "MultiInputActorCriticPolicy")
-    refused(model, "MultiInputActorCriticPolicy")
-    image = PPO("CnnPolicy", Spaces(spaces.Box(0, 255, (36, 36, 3), np.uint8), spaces.Discrete(2)), device="cpu")
-    refused(image, "ActorCriticCnnPolicy")
     odd = PPO(
         "MlpPolicy", Spaces(box(4), spaces.Discrete(2)), policy_kwargs={"activation_fn": nn.LogSigmoid}, device="cpu"
     )
