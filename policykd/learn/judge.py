@@ -10,7 +10,7 @@ from policykd.evaluation.episodes import Actor, Episodes, policy_actor, random_a
 from policykd.evaluation.stats import refuse_random_teacher, retention, return_summary, worst_decile
 from policykd.learn.session import Work
 from policykd.learn.sources import open_policy, policy_env, student_file
-from policykd.rollout.fit import check_spaces
+from policykd.rollout.fit import fitted
 from policykd.spine.artifact import read_header
 from policykd.spine.config.schema import EnvConfig
 from policykd.spine.errors import InputError
@@ -49,9 +49,9 @@ def judge(source: str, teacher: str | None, env: EnvConfig, how: Judging, work: 
     policy = open_policy(source, how.vec_normalize if teacher is None else None)
     master = load_teacher(teacher, vec_normalize=how.vec_normalize) if teacher is not None else None
     spec = policy_env(policy, source, env)
-    check_spaces(policy, source, spec)
+    spec = fitted(policy, source, spec)
     if master is not None:
-        check_spaces(master, str(teacher), spec)
+        spec = fitted(master, str(teacher), spec)
     for line in master.info.notes if master else policy.info.notes if isinstance(policy, Teacher) else ():
         work.tracker.note(line)
 
@@ -78,7 +78,7 @@ def judge(source: str, teacher: str | None, env: EnvConfig, how: Judging, work: 
                 "teacher": {"source": teacher, **_summary(theirs)},
                 "random": _summary(random),
                 "retention": {"value": held.value, "ci95": [held.low, held.high]},
-                "agreement": agreement_on(master, policy, own.visited),
+                "agreement": agreement_on(master, policy, own.visited, own.masks),
             }
     return result
 

@@ -36,7 +36,7 @@ def prove(session: Session, student: MlpStudent) -> dict[str, Any]:
         actor = policy_actor(student, config.evaluate.deterministic, config.seed)
         episodes = run_episodes(session.spec, actor, seeds, work, keep_visited=_VISITED_FOR_AGREEMENT)
         facts["student"] = _facts(episodes)
-        facts["agreement"] = agreement_on(session.teacher, student, episodes.visited)
+        facts["agreement"] = agreement_on(session.teacher, student, episodes.visited, episodes.masks)
     return facts
 
 

@@ -9,7 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from policykd.loss.masking import masked_params
 from policykd.spine.errors import InputError
+from policykd.spine.masks import as_mask, branches
 from policykd.spine.types import Policy
 
 if TYPE_CHECKING:
@@ -18,13 +20,23 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 
-def predict(policy: Policy, observation: Array, deterministic: bool, generator: torch.Generator | None = None) -> Array:
+def predict(
+    policy: Policy,
+    observation: Array,
+    deterministic: bool,
+    generator: torch.Generator | None = None,
+    action_masks: Array | None = None,
+) -> Array:
     """Environment actions for one observation [*shape] or a batch [B, *shape]: [*action shape] or [B, *action shape].
 
-    `deterministic` takes the mode, else one sample is drawn with `generator`. InputError for a wrong shape.
+    `deterministic` takes the mode, else one sample is drawn with `generator`. `action_masks`, [n] or [B, n], forbids
+    actions. InputError for a wrong shape, NumericsError for a mask that allows nothing.
     """
     batch, single = as_batch(observation, policy.observation_space)
-    params = policy.distribution_params(torch.from_numpy(batch).to(policy.device))
+    mask = None
+    if action_masks is not None:
+        mask = as_mask(action_masks, (len(batch),), branches(policy.distribution.to_json()), "predict")
+    params = masked_params(policy, torch.from_numpy(batch).to(policy.device), mask, "predict")
     actions = act(policy, params, deterministic=deterministic, generator=generator)
     return np.asarray(actions[0]) if single else actions
 

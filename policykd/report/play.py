@@ -9,7 +9,7 @@ from typing import Any
 from policykd.learn.sources import open_policy, policy_env
 from policykd.report.video import record, show
 from policykd.rollout.envs import make_env
-from policykd.rollout.fit import check_spaces
+from policykd.rollout.fit import fitted
 from policykd.spine.artifact import read_header
 from policykd.spine.config.load import load_config
 from policykd.spine.config.schema import EnvConfig
@@ -41,7 +41,7 @@ def play(student: str, teacher: str | None, env: EnvConfig, video: Path | None, 
     if master is not None:
         policies.insert(0, ("teacher", master))
     for label, each in policies:
-        check_spaces(each, f"the {label}", spec)
+        spec = fitted(each, f"the {label}", spec)
     make = partial(make_env, spec)
     shown = show(policies, make, seed=seed) if video is None else record(policies, make, video, seed=seed)
     played = [{name: entry[name] for name in ("label", "return", "steps")} for entry in shown["policies"]]

@@ -5,9 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from policykd.rollout.envs import EnvSpec, make_env
+from policykd.rollout.masks import with_masks
 from policykd.spine.errors import InputError
 from policykd.spine.spaces import describe_space, same_shape
 from policykd.spine.types import Policy
+
+
+def fitted(policy: Policy, name: str, spec: EnvSpec) -> EnvSpec:
+    """The environment as this policy needs it (with action masks, or as it is); InputError where they do not fit."""
+    check_spaces(policy, name, spec)
+    return with_masks(policy, name, spec)
 
 
 def check_spaces(policy: Policy, name: str, spec: EnvSpec) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from policykd.spine.actions import ActionMap
@@ -51,6 +52,16 @@ class Policy(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Turn:
+    """Where a batch of B observations stands: `slot` [B] which environment each comes from, `start` [B] whether it is
+    the first of its episode, `mask` [B, n] which actions are allowed (None: all)."""
+
+    slot: NDArray[np.int64]
+    start: NDArray[np.bool_]
+    mask: NDArray[np.bool_] | None = None
+
+
 class TeacherPolicy(Policy, Protocol):
     """A policy that labels."""
 
@@ -62,6 +73,11 @@ class TeacherPolicy(Policy, Protocol):
     @property
     def value_teacher(self) -> bool:
         """Whether its logits are Q-values."""
+        ...
+
+    @property
+    def masked(self) -> bool:
+        """Whether it was trained with action masks and needs them to act."""
         ...
 
 

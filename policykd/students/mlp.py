@@ -35,6 +35,7 @@ class MlpStudent:
     action_space: Space[Any]
     provenance: dict[str, Any] = field(default_factory=dict)
     generator: torch.Generator = field(default_factory=torch.Generator, compare=False)
+    masked: bool = False  # learned with action masks, and needs them to act
 
     @property
     def device(self) -> torch.device:
@@ -72,9 +73,13 @@ class MlpStudent:
         state: tuple[Array, ...] | None = None,
         episode_start: Array | None = None,
         deterministic: bool = False,
+        action_masks: Array | None = None,
     ) -> tuple[Array, tuple[Array, ...] | None]:
-        """Environment actions for one observation or a batch, as `predict` of stable-baselines3 does; no state."""
-        return predict(self, observation, deterministic=deterministic, generator=self.generator), state
+        """Environment actions for one observation or a batch, as `predict` of stable-baselines3 does; no state.
+
+        `action_masks`, [n] or [B, n] in MaskablePPO's layout, forbids actions.
+        """
+        return predict(self, observation, deterministic, self.generator, action_masks), state
 
     def seed(self, seed: int) -> None:
         """Seeds the draws of stochastic actions."""
@@ -105,6 +110,8 @@ class MlpStudent:
             "macs": footprint.macs,
             "provenance": self.provenance,
         }
+        if self.masked:
+            document["masked"] = True
         return tensors, document
 
     @classmethod
@@ -126,4 +133,5 @@ class MlpStudent:
             action_space=decode_space(document["action_space"]),
             provenance=document["provenance"],
             generator=torch.Generator(device=device),
+            masked=document.get("masked", False) is True,
         )

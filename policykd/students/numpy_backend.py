@@ -8,6 +8,7 @@ import numpy as np
 
 from policykd.spine.actions import ActionMap
 from policykd.spine.errors import InputError
+from policykd.spine.masks import as_mask, branches, masked_logits
 from policykd.spine.types import Array
 
 
@@ -17,6 +18,7 @@ class NumpyStudent:
     def __init__(self, tensors: dict[str, Array], document: dict[str, Any], seed: int = 0) -> None:
         architecture = document["architecture"]
         self.document = document
+        self.masked = document.get("masked", False) is True  # learned with action masks, and needs them to act
         self.action_map = ActionMap.from_json(document["action_map"])
         self._distribution = document["distribution"]
         self._mean, self._scale = tensors["normaliser.mean"], tensors["normaliser.scale"]
@@ -47,13 +49,20 @@ class NumpyStudent:
         state: tuple[Array, ...] | None = None,
         episode_start: Array | None = None,
         deterministic: bool = False,
+        action_masks: Array | None = None,
     ) -> tuple[Array, tuple[Array, ...] | None]:
-        """Environment actions for one observation or a batch, as `predict` of stable-baselines3 does; no state."""
+        """Environment actions for one observation or a batch, as `predict` of stable-baselines3 does; no state.
+
+        `action_masks`, [n] or [B, n] in MaskablePPO's layout, forbids actions.
+        """
         observation = np.asarray(observation)
         single = observation.shape == self._shape
         if not single and observation.shape[1:] != self._shape:
             raise InputError(f"observation has shape {observation.shape}, expected {self._shape} or a batch of them")
         means = self.means(observation[None] if single else observation)
+        if action_masks is not None:
+            mask = as_mask(action_masks, (len(means),), branches(self._distribution), "predict")
+            means = masked_logits(self._distribution, means, mask)
         action = self.action_map(self._mode(means) if deterministic else self._sample(means))
         return (action[0] if single else action), state
 

@@ -15,6 +15,7 @@ from policykd.spine.actions import ActionMap
 from policykd.spine.errors import InputError
 from policykd.spine.spaces import action_map
 from policykd.spine.types import TeacherInfo
+from policykd.teachers.modelspec import MASKABLE_ALGOS
 from policykd.teachers.networks import Network
 from policykd.teachers.normalize import Normalizer
 
@@ -98,6 +99,11 @@ class Teacher:
         return self.network.kind == "deterministic"
 
     @property
+    def masked(self) -> bool:
+        """Whether it was trained with action masks and needs them to act."""
+        return self.info.algo in MASKABLE_ALGOS
+
+    @property
     def fingerprint(self) -> str:
         """sha256 of the parameters and the normaliser, whatever file they came from and whatever the logit scale."""
         digest = self.network.fingerprint()
@@ -120,10 +126,15 @@ class Teacher:
         state: tuple[Array, ...] | None = None,
         episode_start: Array | None = None,
         deterministic: bool = False,
+        action_masks: Array | None = None,
     ) -> tuple[Array, tuple[Array, ...] | None]:
-        """Environment actions for one observation or a batch; `state` is handed back as it came."""
+        """Environment actions for one observation or a batch; `state` is handed back as it came.
+
+        `action_masks`, [n] or [B, n] in MaskablePPO's layout, forbids actions; without it all are allowed.
+        """
         mode = deterministic or self.network.kind != "policy"
-        return acting.predict(self, observation, deterministic=mode, generator=self._generator), state
+        actions = acting.predict(self, observation, mode, self._generator, action_masks)
+        return actions, state
 
     def seed(self, seed: int) -> None:
         """Restart the random numbers of stochastic actions."""

@@ -20,7 +20,8 @@ from policykd.loss.distributions import (
 )
 from policykd.spine.errors import InputError
 from policykd.spine.spaces import describe_space
-from policykd.teachers.modelspec import ACTOR_CRITIC, ModelSpec
+from policykd.teachers.maskable import PairedLogits, has_paired_bits
+from policykd.teachers.modelspec import ACTOR_CRITIC, MASKABLE, ModelSpec
 from policykd.teachers.networks import (
     ConstantStd,
     Dense,
@@ -43,7 +44,7 @@ def build_network(spec: ModelSpec) -> Network:
     _refuse_extractor(spec)
     _refuse_start(spec)
     policy = spec.policy.rpartition(".")[2]
-    if policy == ACTOR_CRITIC:
+    if policy in (ACTOR_CRITIC, MASKABLE):
         return _actor_critic(spec)
     if policy == "DQNPolicy":
         return _values(spec, "q_net.q_net")
@@ -115,8 +116,9 @@ def _actor_critic(spec: ModelSpec) -> Network:
         if squash:
             distribution = SquashedDiagGaussian(distribution.dim)
     else:
-        head, squash = Logits(), False
-    return Network(encoding_of(spec), _checked(spec, [*hidden, output], distribution.n_means), head, distribution,
+        head, squash = PairedLogits() if has_paired_bits(spec) else Logits(), False
+    outputs = distribution.n_means * (2 if has_paired_bits(spec) else 1)
+    return Network(encoding_of(spec), _checked(spec, [*hidden, output], outputs), head, distribution,
                    "policy", squash)  # fmt: skip
 
 

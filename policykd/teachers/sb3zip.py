@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from policykd.spine.errors import InputError
-from policykd.teachers.modelspec import ACTOR_CRITIC_ALGOS, POLICY_ALGOS, ModelSpec
+from policykd.teachers.modelspec import ACTOR_CRITIC_ALGOS, MASKABLE_ALGOS, POLICY_ALGOS, ModelSpec
 from policykd.teachers.networks import ACTIVATIONS
 from policykd.teachers.pickledata import DecodeError, Symbol, decode
 from policykd.teachers.sb3spaces import read_space
@@ -158,7 +158,7 @@ def _class_name(printed: Any) -> str:
 
 
 def _default_activation(policy: str) -> str:
-    return "tanh" if POLICY_ALGOS[policy] == ACTOR_CRITIC_ALGOS else "relu"
+    return "tanh" if POLICY_ALGOS[policy] in (ACTOR_CRITIC_ALGOS, MASKABLE_ALGOS) else "relu"
 
 
 def _algo(data: dict[str, Any], policy: str, hint: str | None) -> str:

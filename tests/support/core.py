@@ -113,6 +113,7 @@ class StubTeacher:
     observation_space: Any = field(default_factory=lambda: Counting.observation_space)
     deterministic_teacher: bool = False
     value_teacher: bool = False
+    masked: bool = False
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property
