@@ -1,7 +1,8 @@
 """One shard of a rollout: a pure function of (weights, environment, seed, steps).
 
 Fresh environments start at a reset and are stepped `n_steps` times. The teacher labels every visited state once: in
-the forward that supplies its action where it may act, else in one forward over the whole shard afterwards.
+the forward that supplies its action where it may act, else in one forward over the whole shard afterwards. A teacher
+with a memory sees and labels every step as it comes, whoever acts.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from policykd.rollout.vecenv import BatchEnv, Bools, Floats, Step, make_batch
 from policykd.spine.config.schema import RolloutConfig
 from policykd.spine.errors import NumericsError
 from policykd.spine.seeding import SeedKey
-from policykd.spine.types import Array, Progress, TeacherPolicy
+from policykd.spine.types import Array, Progress, TeacherPolicy, is_recurrent
 
 TEACHER = -1
 _LABEL_CHUNK = 16_384
@@ -117,7 +118,7 @@ def _run(shard: Shard, env: BatchEnv, driver: _Driver, progress: Progress) -> Ro
         seen[t], acting[t], start[t] = observation, live, fresh & live
         if masks is not None:
             masks[t] = mask
-        action, actor[t] = driver.decide(observation, mask)
+        action, actor[t] = driver.decide(observation, mask, start[t])
         step = env.step(action)
         episodes.add(step, live)
         fresh = step.done | (fresh & ~live)  # under NEXT_STEP the episode starts after the ignored step
@@ -146,16 +147,23 @@ class _Driver:
         self._rng = SeedKey(shard.key.root, "act", shard.key.round, shard.key.shard).numpy()
         self._generator = SeedKey(shard.key.root, "act", shard.key.round, shard.key.shard).torch(teacher.device)
         self._labels: list[Array] = []
+        self._state = teacher.initial_state(shard.n_envs) if is_recurrent(teacher) else None
 
-    def decide(self, observation: Array, mask: Bools | None = None) -> tuple[Array, NDArray[np.int32]]:
-        """Environment actions [N, ...] allowed by `mask`, and who chose them [N]: -1 for the teacher, else the slot."""
+    def decide(
+        self, observation: Array, mask: Bools | None = None, start: Bools | None = None
+    ) -> tuple[Array, NDArray[np.int32]]:
+        """Environment actions [N, ...] allowed by `mask`, and who chose them [N]: -1 for the teacher, else the slot.
+
+        `start` [N] says where an episode begins; a teacher with a memory needs it, and sees every step.
+        """
         shard = self._shard
         slots = np.arange(shard.n_envs, dtype=np.int32)
         obs = torch.from_numpy(observation).to(self._teacher.device)
         if shard.beta <= 0 and self._students is not None:
+            if self._state is not None:
+                self._label(obs, mask, start)
             return self._student_actions(obs, mask), slots
-        params = masked_params(self._teacher, obs, mask)
-        self._labels.append(params.cpu().numpy())
+        params = self._label(obs, mask, start)
         actions = self._teacher_actions(params)
         if shard.beta >= 1 or self._students is None:
             return actions, np.full(shard.n_envs, TEACHER, np.int32)
@@ -163,6 +171,17 @@ class _Driver:
         mixed = self._student_actions(obs, mask)
         mixed[teacher_acts] = actions[teacher_acts]
         return mixed, np.where(teacher_acts, TEACHER, slots).astype(np.int32)
+
+    def _label(self, obs: Tensor, mask: Bools | None, start: Bools | None) -> Tensor:
+        teacher = self._teacher
+        if is_recurrent(teacher):
+            assert self._state is not None and start is not None
+            params, self._state = teacher.step(obs, self._state, torch.from_numpy(start))
+            params = params if mask is None else apply_mask(teacher.distribution, params, mask)
+        else:
+            params = masked_params(teacher, obs, mask)
+        self._labels.append(params.cpu().numpy())
+        return params
 
     def labels(self) -> NDArray[np.float32] | None:
         """The teacher's parameters [T, N, P], where choosing the actions needed them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from policykd.loss.distributions import Distribution
 
 Array = NDArray[Any]
+State: TypeAlias = "tuple[torch.Tensor, torch.Tensor]"  # (hidden, cell), each [layers, B, H]
 
 
 class Policy(Protocol):
@@ -62,6 +63,23 @@ class Turn:
     mask: NDArray[np.bool_] | None = None
 
 
+class RecurrentPolicy(Policy, Protocol):
+    """A policy with a memory. `distribution_params` raises InputError: an observation alone is not enough."""
+
+    def initial_state(self, n: int) -> State:
+        """The state of n episodes that have not begun."""
+        ...
+
+    def step(self, observation: torch.Tensor, state: State, episode_start: torch.Tensor) -> tuple[torch.Tensor, State]:
+        """Parameters [B, P] and the next state, for raw observations [B, *shape]; `episode_start` [B] resets."""
+        ...
+
+
+def is_recurrent(policy: Policy) -> TypeGuard[RecurrentPolicy]:
+    """Whether the policy has a memory."""
+    return bool(getattr(policy, "recurrent", False))
+
+
 class TeacherPolicy(Policy, Protocol):
     """A policy that labels."""
 
@@ -78,6 +96,11 @@ class TeacherPolicy(Policy, Protocol):
     @property
     def masked(self) -> bool:
         """Whether it was trained with action masks and needs them to act."""
+        ...
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether it has a memory: then it is a `RecurrentPolicy`."""
         ...
 
 

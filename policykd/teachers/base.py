@@ -104,6 +104,11 @@ class Teacher:
         return self.info.algo in MASKABLE_ALGOS
 
     @property
+    def recurrent(self) -> bool:
+        """Whether it has a memory, and must see whole episodes step by step."""
+        return False
+
+    @property
     def fingerprint(self) -> str:
         """sha256 of the parameters and the normaliser, whatever file they came from and whatever the logit scale."""
         digest = self.network.fingerprint()
@@ -143,7 +148,7 @@ class Teacher:
     def to(self, device: str | torch.device) -> Teacher:
         """The same teacher on another device, with random numbers that start anew."""
         network = self.network.to(torch.device(device))
-        return Teacher(network, self._interface, self.info, self.normalizer, logit_scale=self.logit_scale)
+        return type(self)(network, self._interface, self.info, self.normalizer, logit_scale=self.logit_scale)
 
     def with_logit_scale(self, scale: float) -> Teacher:
         """A teacher whose logits are `scale` (1 / temperature) times the values; InputError unless `value_teacher`."""
@@ -151,12 +156,12 @@ class Teacher:
             raise InputError(f"{self.info.source}: has a distribution of its own; logit_scale is for Q-value teachers")
         if not 0 < scale < float("inf"):
             raise InputError(f"logit_scale is {scale}, expected a positive number")
-        return Teacher(self.network, self._interface, self.info, self.normalizer, logit_scale=scale)
+        return type(self)(self.network, self._interface, self.info, self.normalizer, logit_scale=scale)
 
     def with_info(self, **changes: Any) -> Teacher:
         """The same teacher with some fields of its `info` replaced."""
         info = replace(self.info, **changes)
-        return Teacher(self.network, self._interface, info, self.normalizer, logit_scale=self.logit_scale)
+        return type(self)(self.network, self._interface, info, self.normalizer, logit_scale=self.logit_scale)
 
 
 def _check_normalizer(normalizer: Normalizer | None, interface: Interface, info: TeacherInfo) -> None:

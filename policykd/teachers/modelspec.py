@@ -15,6 +15,8 @@ ACTOR_CRITIC = "ActorCriticPolicy"
 ACTOR_CRITIC_ALGOS = ("ppo", "a2c", "trpo")
 MASKABLE = "MaskableActorCriticPolicy"
 MASKABLE_ALGOS = ("maskable_ppo",)
+RECURRENT = "RecurrentActorCriticPolicy"
+RECURRENT_ALGOS = ("recurrent_ppo",)
 
 POLICY_ALGOS = {
     "stable_baselines3.common.policies.ActorCriticPolicy": ACTOR_CRITIC_ALGOS,
@@ -22,6 +24,7 @@ POLICY_ALGOS = {
     "stable_baselines3.sac.policies.SACPolicy": ("sac",),
     "stable_baselines3.td3.policies.TD3Policy": ("td3", "ddpg"),
     "sb3_contrib.common.maskable.policies.MaskableActorCriticPolicy": MASKABLE_ALGOS,
+    "sb3_contrib.common.recurrent.policies.RecurrentActorCriticPolicy": RECURRENT_ALGOS,
     "sb3_contrib.qrdqn.policies.QRDQNPolicy": ("qrdqn",),
     "sb3_contrib.tqc.policies.TQCPolicy": ("tqc",),
     "sb3_contrib.ars.policies.ARSPolicy": ("ars",),

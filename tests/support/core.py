@@ -114,6 +114,7 @@ class StubTeacher:
     deterministic_teacher: bool = False
     value_teacher: bool = False
     masked: bool = False
+    recurrent: bool = False
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property

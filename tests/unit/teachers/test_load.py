@@ -125,8 +125,9 @@ def test_unsupported_models(tmp_path: Path) -> None:
         "MlpPolicy", Spaces(box(4), spaces.Discrete(2)), policy_kwargs={"features_extractor_class": CustomExtractor}
     ).save(path)
     refused(path, "CustomExtractor", "MlpPolicy")
-    RecurrentPPO("MlpLstmPolicy", Spaces(box(4), spaces.Discrete(2)), device="cpu").save(path)
-    refused(path, "RecurrentActorCriticPolicy", "expected one of", "ActorCriticPolicy")
+    pixels = Spaces(box(36, 36, 1, low=0, high=255, dtype=np.uint8), spaces.Discrete(2))
+    RecurrentPPO("CnnLstmPolicy", pixels, device="cpu", policy_kwargs={"lstm_hidden_size": 4}).save(path)
+    refused(path, "RecurrentActorCriticCnnPolicy", "expected one of", "ActorCriticPolicy")
     env = Spaces(spaces.Dict({"a": box(2)}), spaces.Discrete(2))
     model = PPO("MultiInputPolicy", env, device="cpu")
     model.save(path)
