@@ -88,6 +88,9 @@ def open_task(config: Config, teacher: Any, env: Callable[..., Any] | None) -> T
     else:
         spec = env_spec(config.env, loaded.info.env_id, loaded.info.env_kwargs)
     spec = fitted(loaded, f"the teacher {loaded.info.source}", spec)
+    if spec.masked and config.env.backend == "native":
+        line = "env.backend native: a vector class has no action masks to give; single environments are used (sync)"
+        loaded = loaded.with_info(notes=(*loaded.info.notes, line))
     # The run can be repeated and resumed from any folder, and never with another teacher than this one.
     source = loaded.info.source if teacher is not None else config.teacher
     places: dict[str, Any] = {"teacher": _absolute(source), "vec_normalize": _absolute(config.vec_normalize)}

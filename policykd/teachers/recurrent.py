@@ -187,8 +187,9 @@ def _read_lstm(spec: ModelSpec) -> Lstm:
         odd = sorted(set(keys) ^ set(names)) or ["no lstm_actor"]
         raise _mismatch(spec, f"lstm_actor is no plain LSTM of at most {MAX_LAYERS} layers ({odd[0][:80]!r})")
     weights = tuple(_tensor(spec, _PREFIX + name) for name in names)
-    hidden = weights[1].shape[-1]
-    inputs = weights[0].shape[-1]
+    if weights[0].ndim != 2 or weights[1].ndim != 2 or not weights[1].numel():
+        raise _mismatch(spec, f"lstm_actor has weights of shape {tuple(weights[1].shape)}")
+    hidden, inputs = weights[1].shape[1], weights[0].shape[1]
     for name, weight in zip(names, weights, strict=True):
         width = (inputs if name == "weight_ih_l0" else hidden,) if name.startswith("weight") else ()
         if tuple(weight.shape) != (4 * hidden, *width):

@@ -10,6 +10,8 @@ from sb3_contrib import RecurrentPPO
 from policykd import api
 from policykd.learn.judge import Judging
 from policykd.spine.config.schema import Config
+from policykd.spine.errors import Interrupted
+from policykd.spine.stop import StopFlag
 from policykd.spine.tracker import NullTracker
 
 
@@ -40,8 +42,8 @@ class Notes(NullTracker):
         self.lines.append(line)
 
 
-def test_a_recurrent_teacher_becomes_a_student(teacher: Path, tmp_path: Path) -> None:
-    config = Config.model_validate(
+def small(teacher: Path, **changes: object) -> Config:
+    return Config.model_validate(
         {
             "teacher": str(teacher),
             "env": {"id": "CartPole-v1"},
@@ -50,8 +52,13 @@ def test_a_recurrent_teacher_becomes_a_student(teacher: Path, tmp_path: Path) ->
             "update": {"n_updates": 200, "batch_size": 128},
             "evaluate": {"episodes": 5, "select_episodes": 5},
             "device": "cpu",
+            **changes,
         }
     )
+
+
+def test_a_recurrent_teacher_becomes_a_student(teacher: Path, tmp_path: Path) -> None:
+    config = small(teacher)
     notes = Notes()
     run = api.distill(config, out=tmp_path / "run", tracker=notes)
     assert any("the student has none" in line for line in notes.lines)
@@ -64,3 +71,27 @@ def test_a_recurrent_teacher_becomes_a_student(teacher: Path, tmp_path: Path) ->
     assert judged["return"] == result["student"]["return"]
     own = api.evaluate(teacher, env="CartPole-v1", teacher=str(teacher), how=Judging(episodes=5))
     assert own["agreement"] == 1.0 and own["retention"]["value"] == 1.0
+
+
+class StopsBehind(StopFlag):
+    """Is raised as soon as a file exists."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def check(self) -> None:
+        if self.path.is_file():
+            self.request("test")
+        super().check()
+
+
+def test_a_stopped_run_continues_bit_for_bit(teacher: Path, tmp_path: Path) -> None:
+    beta = {"schedule": "constant", "value": 0.5}
+    config = small(teacher, update={"n_updates": 30}, rollout={"rounds": 3, "timesteps": 1500, "beta": beta})
+    whole = api.distill(config, out=tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        api.distill(config, out=tmp_path / "run", stop=StopsBehind(tmp_path / "run" / "checkpoints" / "latest.json"))
+    resumed = api.resume(tmp_path / "run")
+    first, second = ((run.folder / "student.safetensors").read_bytes() for run in (whole, resumed))
+    assert first == second

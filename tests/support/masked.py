@@ -67,3 +67,37 @@ def multi_binary() -> Guarded:
 
 
 MAKERS = {"discrete": discrete, "multi_discrete": multi_discrete, "multi_binary": multi_binary}
+
+
+class Targets(gym.Env[Any, Any]):
+    """The observation names the best of four actions; two others are masked. All chance comes from the seed."""
+
+    observation_space = spaces.Box(0.0, 1.0, (4,), np.float32)
+    action_space = spaces.Discrete(4)
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        self.render_mode, self.target, self.steps = render_mode, 0, 0
+        self.mask = np.ones(4, np.bool_)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._next(), {}
+
+    def step(self, action: Any) -> Any:
+        assert self.mask[int(action)], f"masked action {action} was taken"
+        reward, self.steps = float(action == self.target), self.steps + 1
+        return self._next(), reward, False, self.steps == LENGTH, {}
+
+    def action_masks(self) -> np.ndarray:
+        return self.mask
+
+    def render(self) -> np.ndarray:
+        return np.full((64, 64, 3), 60 * self.target, np.uint8)
+
+    def _next(self) -> np.ndarray:
+        self.target = int(self.np_random.integers(4))
+        self.mask = np.ones(4, np.bool_)
+        self.mask[self.np_random.choice([a for a in range(4) if a != self.target], 2, replace=False)] = False
+        return np.eye(4, dtype=np.float32)[self.target]

@@ -145,6 +145,9 @@ def test_other_memories_are_refused(lstm_kwargs: dict[str, Any], part: str, tmp_
         build_recurrent(replace(spec, weights=weights))
     for key, value, text in (
         ("weight_hh_l0", np.zeros((48, 11), np.float32), "has shape"),
+        ("weight_hh_l0", np.float32(1.0), "of shape"),
+        ("weight_hh_l0", np.zeros((0, 0), np.float32), "of shape"),
+        ("weight_ih_l0", np.zeros(48, np.float32), "of shape"),
         ("bias_ih_l0", np.zeros(47, np.float32), "has shape"),
         ("weight_ih_l0", np.zeros((48, 3), np.float32), "takes 3 inputs"),
         ("weight_ih_l0", np.full((48, 4), 1e300), "single precision"),
