@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from policykd.loss.masking import masked_like, masked_params
 from policykd.spine.actions import ActionMap
 from policykd.spine.types import Array, Policy
 
@@ -17,10 +18,10 @@ def agreement(policy: Policy, teacher_params: Tensor, student_params: Tensor) ->
     """Share of states with the same mode action, both as environment actions.
 
     teacher_params, student_params: [B, P]. Discrete, binary: all equal. Box: within 5 % of the action range in every
-    dimension (of 2 where the range is infinite).
+    dimension (of 2 where the range is infinite). Where the teacher's labels are masked, the student is masked too.
     """
     mode, action_map = policy.distribution.mode, policy.action_map
-    ours = action_map(mode(student_params).cpu().numpy())
+    ours = action_map(mode(masked_like(student_params, teacher_params)).cpu().numpy())
     theirs = action_map(mode(teacher_params).cpu().numpy())
     return float(same_action(action_map, ours, theirs).mean())
 
@@ -35,13 +36,14 @@ def same_action(action_map: ActionMap, a: Array, b: Array) -> Array:
     return np.asarray((a == b).reshape(len(a), -1).all(1))
 
 
-def agreement_on(teacher: Policy, student: Policy, observations: Array) -> float:
-    """Agreement on raw observations [B, *O] that the student visited."""
+def agreement_on(teacher: Policy, student: Policy, observations: Array, masks: Array | None = None) -> float:
+    """Agreement on raw observations [B, *O] that the student visited, with the actions allowed there [B, n]."""
     same = []
     for begin in range(0, len(observations), _CHUNK):
         chunk = torch.from_numpy(np.ascontiguousarray(observations[begin : begin + _CHUNK]))
+        mask = None if masks is None else masks[begin : begin + _CHUNK]
         pair = [
-            p.action_map(p.distribution.mode(p.distribution_params(chunk.to(p.device))).cpu().numpy())
+            p.action_map(p.distribution.mode(masked_params(p, chunk.to(p.device), mask)).cpu().numpy())
             for p in (teacher, student)
         ]
         same.append(same_action(teacher.action_map, *pair))

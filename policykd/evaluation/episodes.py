@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from policykd.loss.acting import act
+from policykd.evaluation.actors import Actor, chosen, policy_actor, random_actor
 from policykd.rollout.envs import EnvSpec
-from policykd.rollout.vecenv import Floats, SyncEnvs, make_batch
+from policykd.rollout.vecenv import Bools, Floats, SyncEnvs, make_batch
 from policykd.spine.errors import InputError
-from policykd.spine.seeding import SeedKey
-from policykd.spine.types import Array, Policy, Progress
+from policykd.spine.types import Array, Progress, Turn
 
-if TYPE_CHECKING:
-    import gymnasium as gym
-
+__all__ = ["Actor", "Episodes", "policy_actor", "random_actor", "run_episodes"]
 _SYNC_SLOTS = 32
 MAX_STEPS = 100_000  # an episode that is longer will not end; Atari's longest have 27,000 decisions
-Actor = Callable[[Array], Array]  # raw observations [B, *O] -> environment actions [B, ...]
 
 
 @dataclass(frozen=True)
 class Episodes:
     """Per seed, in the order of the seeds: returns [E], lengths [E], success [E] (NaN where `info` does not say), and
-    `visited`, an even sample [K, *O] of the raw observations that the policy acted on."""
+    `visited`, an even sample [K, *O] of the raw observations that the policy acted on, with `masks` [K, n] of what was
+    allowed there (None without masks)."""
 
     returns: Floats
     lengths: NDArray[np.int64]
     success: Floats
     visited: Array
+    masks: Bools | None = None
 
     @property
     def success_rate(self) -> float | None:
@@ -46,42 +42,23 @@ class _Visited:
 
     def __init__(self, bound: int) -> None:
         self._bound, self._kept, self._stride, self._count = bound, 0, 1, 0
-        self._parts: list[Array] = []
+        self._parts: list[tuple[Array, Bools | None]] = []
 
-    def add(self, observation: Array) -> None:
+    def add(self, observation: Array, mask: Bools | None) -> None:
         if self._bound and self._count % self._stride == 0:
-            self._parts.append(observation.copy())
+            self._parts.append((observation.copy(), mask))
             self._kept += len(observation)
             if self._kept > self._bound and len(self._parts) > 1:
                 self._parts, self._stride = self._parts[::2], 2 * self._stride
-                self._kept = sum(len(part) for part in self._parts)
+                self._kept = sum(len(part) for part, _ in self._parts)
         self._count += 1
 
     def all(self, like: Array) -> Array:
-        return np.concatenate(self._parts) if self._parts else like[:0]
+        return np.concatenate([part for part, _ in self._parts]) if self._parts else like[:0]
 
-
-def policy_actor(policy: Policy, deterministic: bool, seed: int) -> Actor:
-    """How a teacher or student acts on a batch. A teacher without a distribution of its own acts by the mode."""
-    deterministic = deterministic or any(
-        getattr(policy, f"{kind}_teacher", False) for kind in ("value", "deterministic")
-    )
-    generator = SeedKey(seed, "act").torch(policy.device)
-
-    def actor(observation: Array) -> Array:
-        params = policy.distribution_params(torch.from_numpy(observation).to(policy.device))
-        return act(policy, params, deterministic=deterministic, generator=generator)
-
-    return actor
-
-
-def random_actor(space: gym.Space[object], seed: int) -> Actor:
-    """The uniformly random policy, as `space.sample` draws it."""
-    from copy import deepcopy
-
-    own = deepcopy(space)
-    own.seed(seed)
-    return lambda observation: np.stack([np.asarray(own.sample()) for _ in range(len(observation))])
+    def masks(self) -> Bools | None:
+        found = [mask for _, mask in self._parts if mask is not None]
+        return np.concatenate(found) if found else None
 
 
 def run_episodes(
@@ -109,27 +86,28 @@ def _run_sync(spec: EnvSpec, actor: Actor, seeds: Sequence[int], progress: Progr
     returns, lengths, success = _tables(len(seeds))
     visited = _Visited(keep_visited)
     try:
-        observation, acting = env.reset(seeds[:slots]), np.ones(slots, np.bool_)
+        observation, acting, start = env.reset(seeds[:slots]), np.ones(slots, np.bool_), np.ones(slots, np.bool_)
         actions: Array | None = None
         while acting.any():
             progress.check()
             live = np.flatnonzero(acting)
-            visited.add(observation[live])
-            chosen = actor(observation[live])
+            turn = Turn(live, start[live], None if env.mask is None else env.mask[live])
+            visited.add(observation[live], turn.mask)
+            done_now = chosen(actor, observation[live], turn)
             if actions is None:
-                actions = np.zeros((slots, *chosen.shape[1:]), chosen.dtype)
-            actions[live] = chosen
+                actions = np.zeros((slots, *done_now.shape[1:]), done_now.dtype)
+            actions[live] = done_now
             running = episode[live]
             _must_end(spec, lengths[running])
             step = env.step(actions)
             returns[running] += step.reward[live]
             lengths[running] += 1
             success[running] = np.where(step.done[live], step.success[live], success[running])
-            observation, acting = step.observation, step.acting
+            observation, acting, start = step.observation, step.acting, step.done
             progress.advance(int(step.done.sum()))
     finally:
         env.close()
-    return Episodes(returns, lengths, success, visited.all(observation))
+    return Episodes(returns, lengths, success, visited.all(observation), visited.masks())
 
 
 def _must_end(spec: EnvSpec, lengths: NDArray[np.int64]) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from policykd.evaluation.agreement import agreement_on
 from policykd.evaluation.episodes import Actor, Episodes, policy_actor, random_actor, run_episodes
 from policykd.evaluation.stats import refuse_random_teacher, retention, return_summary, worst_decile
+from policykd.evaluation.watched import agreement_in, watched
 from policykd.learn.session import Work
 from policykd.learn.sources import open_policy, policy_env, student_file
-from policykd.rollout.fit import fit_policy
+from policykd.rollout.fit import fit
 from policykd.spine.artifact import read_header
 from policykd.spine.config.schema import EnvConfig
 from policykd.spine.errors import InputError
@@ -49,9 +49,9 @@ def judge(source: str, teacher: str | None, env: EnvConfig, how: Judging, work: 
     policy = open_policy(source, how.vec_normalize if teacher is None else None)
     master = load_teacher(teacher, vec_normalize=how.vec_normalize) if teacher is not None else None
     spec = policy_env(policy, source, env)
-    policy = fit_policy(policy, source, spec)
+    policy, spec = fit(policy, source, spec)
     if master is not None:
-        master = fit_policy(master, str(teacher), spec)
+        master, spec = fit(master, str(teacher), spec)
     for line in master.info.notes if master else policy.info.notes if isinstance(policy, Teacher) else ():
         work.tracker.note(line)
 
@@ -59,7 +59,8 @@ def judge(source: str, teacher: str | None, env: EnvConfig, how: Judging, work: 
         return run_episodes(spec, actor, seeds, work, keep_visited=_VISITED_FOR_AGREEMENT)
 
     with work.stage("report", total=len(seeds) * (1 if master is None else 3)):
-        own = measure(policy_actor(policy, how.deterministic, 0))
+        actor = watched(policy_actor(policy, how.deterministic, 0), master)
+        own = measure(actor)
         result: dict[str, Any] = {
             "source": source,
             "env": spec.id,
@@ -78,7 +79,7 @@ def judge(source: str, teacher: str | None, env: EnvConfig, how: Judging, work: 
                 "teacher": {"source": teacher, **_summary(theirs)},
                 "random": _summary(random),
                 "retention": {"value": held.value, "ci95": [held.low, held.high]},
-                "agreement": agreement_on(master, policy, own.visited),
+                "agreement": agreement_in(own, actor, master, policy),
             }
     return result
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 import policykd
-from policykd.evaluation.agreement import agreement_on
 from policykd.evaluation.episodes import Episodes, policy_actor, random_actor, run_episodes
 from policykd.evaluation.stats import Retention, retention, return_summary, worst_decile
+from policykd.evaluation.watched import agreement_in, watched
 from policykd.learn.methods.distill import Distilled
 from policykd.learn.session import Session
 from policykd.students.mlp import MlpStudent
@@ -33,10 +33,10 @@ def prove(session: Session, student: MlpStudent) -> dict[str, Any]:
                 actor = random_actor(session.teacher.action_space, config.seed)
             facts[name] = _facts(run_episodes(session.spec, actor, seeds, work))
             folder.save_facts("report", facts)
-        actor = policy_actor(student, config.evaluate.deterministic, config.seed)
+        actor = watched(policy_actor(student, config.evaluate.deterministic, config.seed), session.teacher)
         episodes = run_episodes(session.spec, actor, seeds, work, keep_visited=_VISITED_FOR_AGREEMENT)
         facts["student"] = _facts(episodes)
-        facts["agreement"] = agreement_on(session.teacher, student, episodes.visited)
+        facts["agreement"] = agreement_in(episodes, actor, session.teacher, student)
     return facts
 
 

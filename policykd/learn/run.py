@@ -13,7 +13,7 @@ from policykd.learn.methods.distill import Distilled, distill
 from policykd.learn.proof import build_result, frontier, prove
 from policykd.learn.session import Session, Work, prepare
 from policykd.rollout.envs import EnvSpec, env_spec, factory_spec
-from policykd.rollout.fit import fit_policy
+from policykd.rollout.fit import fit
 from policykd.spine.artifact import save_artifact
 from policykd.spine.checkpoint import RunFolder
 from policykd.spine.config.load import resolved_yaml
@@ -89,7 +89,10 @@ def open_task(config: Config, teacher: Any, env: Callable[..., Any] | None) -> T
         spec = factory_spec(env, config.env)
     else:
         spec = env_spec(config.env, loaded.info.env_id, loaded.info.env_kwargs)
-    loaded = fit_policy(loaded, f"the teacher {loaded.info.source}", spec)
+    loaded, spec = fit(loaded, f"the teacher {loaded.info.source}", spec)
+    if spec.masked and config.env.backend == "native":
+        line = "env.backend native: a vector class has no action masks to give; single environments are used (sync)"
+        loaded = loaded.with_info(notes=(*loaded.info.notes, line))
     # The run can be repeated and resumed from any folder, and never with another teacher than this one.
     source = loaded.info.source if teacher is not None else config.teacher
     places: dict[str, Any] = {"teacher": _absolute(source), "vec_normalize": _absolute(config.vec_normalize)}

@@ -81,6 +81,7 @@ class LearningState:
             observation_space=teacher.observation_space,
             action_space=teacher.action_space,
             generator=torch.Generator(device=self.family.device),
+            masked=teacher.masked,
         )
 
     def _start_log_std(self, params: Tensor) -> None:
@@ -119,7 +120,7 @@ def start(session: Session) -> LearningState:
         root_seed=config.seed,
         device=config.device,
     )
-    loss = make_loss(config.loss.kind, config.loss.temperature, config.loss.convention)
+    loss = make_loss(config.loss.kind, config.loss.temperature, config.loss.convention, masked=teacher.masked)
     learner = Learner(family, loss, config.update, config.rollout.rounds)
     dataset = Dataset(n_inputs, teacher.distribution.n_params, config.data.max_states, config.device)
     normaliser = None

@@ -9,21 +9,32 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from policykd.loss.masking import masked_params
+from policykd.spine.masks import as_mask, branches
 from policykd.spine.packing import Packing, packed_batch
 from policykd.spine.types import Policy
 
 Array = NDArray[Any]
 
 
-def predict(policy: Policy, observation: Any, deterministic: bool, generator: torch.Generator | None = None) -> Array:
+def predict(
+    policy: Policy,
+    observation: Any,
+    deterministic: bool,
+    generator: torch.Generator | None = None,
+    action_masks: Array | None = None,
+) -> Array:
     """Environment actions for one observation or a batch: [*action shape] or [B, *action shape].
 
     An observation is an array [*shape], or a dict or tuple of them where the space is one; a batch has [B, ...] in
-    front of every shape. `deterministic` takes the mode, else one sample is drawn with `generator`. InputError for a
-    wrong shape.
+    front of every shape. `deterministic` takes the mode, else one sample is drawn with `generator`. `action_masks`,
+    [n] or [B, n], forbids actions. InputError for a wrong shape, NumericsError for a mask that allows nothing.
     """
     batch, single = as_batch(observation, policy.packing)
-    params = policy.distribution_params(torch.from_numpy(batch).to(policy.device))
+    mask = None
+    if action_masks is not None:
+        mask = as_mask(action_masks, (len(batch),), branches(policy.distribution.to_json()), "predict")
+    params = masked_params(policy, torch.from_numpy(batch).to(policy.device), mask, "predict")
     actions = act(policy, params, deterministic=deterministic, generator=generator)
     return np.asarray(actions[0]) if single else actions
 

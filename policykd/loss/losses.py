@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from policykd.loss.distributions import Distribution
+from policykd.loss.masking import masked_like
 
 Convention = Literal["hinton", "rusu", "untempered"]
 Kind = Literal["forward_kl", "reverse_kl"]
@@ -51,13 +52,18 @@ def reverse_kl(
 
 @dataclass(frozen=True)
 class Loss:
-    """A configured loss: a function of (distribution, teacher [B, P], student [S, B, P]) that gives [S, B]."""
+    """A configured loss: a function of (distribution, teacher [B, P], student [S, B, P]) that gives [S, B].
+
+    `masked`: the labels hold -inf where an action was masked, and the student is masked there as well.
+    """
 
     kind: Kind = "forward_kl"
     temperature: float = 1.0
     convention: Convention = "hinton"
+    masked: bool = False
 
     def __call__(self, distribution: Distribution, teacher: Tensor, student: Tensor) -> Tensor:
+        student = masked_like(student, teacher) if self.masked else student
         function = forward_kl if self.kind == "forward_kl" else reverse_kl
         return function(distribution, teacher, student, self.temperature, self.convention)
 
@@ -68,16 +74,16 @@ class Loss:
         """
         plain = self.convention == "untempered" or self.temperature == 1.0
         if self.kind == "forward_kl" and plain:
-            return distribution.kl_with_gradient(teacher, student)
+            return distribution.kl_with_gradient(teacher, masked_like(student, teacher) if self.masked else student)
         leaf = student.detach().requires_grad_()
         loss = self(distribution, teacher, leaf)
         (gradient,) = torch.autograd.grad(loss.sum(), leaf)
         return loss.detach(), gradient
 
 
-def make_loss(kind: Kind, temperature: float, convention: Convention) -> Loss:
+def make_loss(kind: Kind, temperature: float, convention: Convention, *, masked: bool = False) -> Loss:
     """The configured loss."""
-    return Loss(kind, temperature, convention)
+    return Loss(kind, temperature, convention, masked)
 
 
 def _tempered(

@@ -9,7 +9,7 @@ from typing import Any
 from policykd.learn.sources import open_policy, policy_env
 from policykd.report.video import record, show
 from policykd.rollout.envs import make_env
-from policykd.rollout.fit import fit_policy
+from policykd.rollout.fit import fit
 from policykd.spine.artifact import read_header
 from policykd.spine.config.load import load_config
 from policykd.spine.config.schema import EnvConfig
@@ -40,7 +40,9 @@ def play(student: str, teacher: str | None, env: EnvConfig, video: Path | None, 
     policies: list[tuple[str, MlpStudent | Teacher]] = [(alone, policy)]
     if master is not None:
         policies.insert(0, ("teacher", master))
-    policies = [(label, fit_policy(each, f"the {label}", spec)) for label, each in policies]
+    for index, (label, each) in enumerate(policies):
+        suited, spec = fit(each, f"the {label}", spec)
+        policies[index] = (label, suited)
     make = partial(make_env, spec)
     shown = show(policies, make, seed=seed) if video is None else record(policies, make, video, seed=seed)
     played = [{name: entry[name] for name in ("label", "return", "steps")} for entry in shown["policies"]]

@@ -44,12 +44,14 @@ class _Play:
         self.label, self.policy, self.env = label, policy, env
         self.steps, self.total, self.done = 0, 0.0, False
         self._state: Any = None
+        self._masked = bool(getattr(policy, "masked", False))
         self._observation = env.reset(seed=seed)[0]
 
     def step(self) -> None:
         """One step, by the mode of the policy's distribution."""
         start = np.array([self.steps == 0])
-        action, self._state = self.policy.predict(self._observation, self._state, start, deterministic=True)
+        masks = {"action_masks": self.env.get_wrapper_attr("action_masks")()} if self._masked else {}
+        action, self._state = self.policy.predict(self._observation, self._state, start, deterministic=True, **masks)
         chosen = action.item() if np.ndim(action) == 0 else action
         self._observation, reward, terminated, truncated, _ = self.env.step(chosen)
         self.steps, self.total = self.steps + 1, self.total + float(reward)

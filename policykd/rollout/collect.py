@@ -1,7 +1,8 @@
 """One shard of a rollout: a pure function of (weights, environment, seed, steps).
 
 Fresh environments start at a reset and are stepped `n_steps` times. The teacher labels every visited state once: in
-the forward that supplies its action where it may act, else in one forward over the whole shard afterwards.
+the forward that supplies its action where it may act, else in one forward over the whole shard afterwards. A teacher
+with a memory sees and labels every step as it comes, whoever acts.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from policykd.loss.acting import act
+from policykd.loss.masking import apply_mask, masked_params
 from policykd.rollout.envs import EnvSpec
-from policykd.rollout.vecenv import Bools, Floats, Step, make_batch
+from policykd.rollout.vecenv import BatchEnv, Bools, Floats, Step, make_batch
 from policykd.spine.config.schema import RolloutConfig
 from policykd.spine.errors import NumericsError
 from policykd.spine.seeding import SeedKey
-from policykd.spine.types import Array, Progress, TeacherPolicy
+from policykd.spine.types import Array, Progress, TeacherPolicy, is_recurrent
 
 TEACHER = -1
 _LABEL_CHUNK = 16_384
@@ -43,7 +45,8 @@ class Rollout:
 
     observation [T, N, *O] raw and packed; params [T, N, P] the teacher's
     labels, None until `label` made them; acting, start [T, N]; actor [T, N]: a member's
-    index or -1 for the teacher; returns, lengths: of the episodes that ended inside, with `slot` who drove them.
+    index or -1 for the teacher; returns, lengths: of the episodes that ended inside, with `slot` who drove them;
+    mask [T, N, n]: the actions that were allowed, where the teacher needs masks. Labels are masked by it.
     """
 
     observation: Array
@@ -54,6 +57,7 @@ class Rollout:
     returns: Floats
     lengths: NDArray[np.int64]
     slot: NDArray[np.int64]
+    mask: Bools | None = None
 
     @property
     def timesteps(self) -> int:
@@ -94,21 +98,16 @@ def collect(
 
     env = make_batch(spec, shard.n_envs, next_seed)
     try:
-        return _run(
-            shard,
-            env.reset([shard.key.episode_seed(i, 0) for i in range(shard.n_envs)]),
-            env.step,
-            _Driver(shard, teacher, students),
-            progress,
-        )
+        return _run(shard, env, _Driver(shard, teacher, students), progress)
     finally:
         env.close()
 
 
-def _run(
-    shard: Shard, observation: Array, step_envs: Callable[[Array], Step], driver: _Driver, progress: Progress
-) -> Rollout:
+def _run(shard: Shard, env: BatchEnv, driver: _Driver, progress: Progress) -> Rollout:
     steps, n = shard.n_steps, shard.n_envs
+    observation = env.reset([shard.key.episode_seed(i, 0) for i in range(n)])
+    mask = None if env.mask is None else env.mask.copy()
+    masks = None if mask is None else np.empty((steps, *mask.shape), np.bool_)
     seen = np.empty((steps, *observation.shape), observation.dtype)
     acting, start = np.ones((steps, n), np.bool_), np.zeros((steps, n), np.bool_)
     live, fresh = np.ones(n, np.bool_), np.ones(n, np.bool_)
@@ -117,11 +116,13 @@ def _run(
     for t in range(steps):
         progress.check()
         seen[t], acting[t], start[t] = observation, live, fresh & live
-        action, actor[t] = driver.decide(observation)
-        step = step_envs(action)
+        if masks is not None:
+            masks[t] = mask
+        action, actor[t] = driver.decide(observation, mask, start[t])
+        step = env.step(action)
         episodes.add(step, live)
         fresh = step.done | (fresh & ~live)  # under NEXT_STEP the episode starts after the ignored step
-        observation, live = step.observation, step.acting
+        observation, live, mask = step.observation, step.acting, step.mask
         progress.advance(int(acting[t].sum()))
     params = driver.labels()
     done = episodes.finished
@@ -134,6 +135,7 @@ def _run(
         np.array([x[1] for x in done]),
         np.array([x[2] for x in done], np.int64),
         np.array([x[0] for x in done], np.int64),
+        masks,
     )
 
 
@@ -145,32 +147,53 @@ class _Driver:
         self._rng = SeedKey(shard.key.root, "act", shard.key.round, shard.key.shard).numpy()
         self._generator = SeedKey(shard.key.root, "act", shard.key.round, shard.key.shard).torch(teacher.device)
         self._labels: list[Array] = []
+        self._state = teacher.initial_state(shard.n_envs) if is_recurrent(teacher) else None
 
-    def decide(self, observation: Array) -> tuple[Array, NDArray[np.int32]]:
-        """Environment actions [N, ...] and who chose them [N]: -1 for the teacher, else the slot itself."""
+    def decide(
+        self, observation: Array, mask: Bools | None = None, start: Bools | None = None
+    ) -> tuple[Array, NDArray[np.int32]]:
+        """Environment actions [N, ...] allowed by `mask`, and who chose them [N]: -1 for the teacher, else the slot.
+
+        `start` [N] says where an episode begins; a teacher with a memory needs it, and sees every step.
+        """
         shard = self._shard
         slots = np.arange(shard.n_envs, dtype=np.int32)
         obs = torch.from_numpy(observation).to(self._teacher.device)
         if shard.beta <= 0 and self._students is not None:
-            return self._student_actions(obs), slots
-        params = self._teacher.distribution_params(obs)
-        self._labels.append(params.cpu().numpy())
+            if self._state is not None:
+                self._label(obs, mask, start)
+            return self._student_actions(obs, mask), slots
+        params = self._label(obs, mask, start)
         actions = self._teacher_actions(params)
         if shard.beta >= 1 or self._students is None:
             return actions, np.full(shard.n_envs, TEACHER, np.int32)
         teacher_acts = self._rng.random(shard.n_envs) < shard.beta
-        mixed = self._student_actions(obs)
+        mixed = self._student_actions(obs, mask)
         mixed[teacher_acts] = actions[teacher_acts]
         return mixed, np.where(teacher_acts, TEACHER, slots).astype(np.int32)
+
+    def _label(self, obs: Tensor, mask: Bools | None, start: Bools | None) -> Tensor:
+        teacher = self._teacher
+        if is_recurrent(teacher):
+            assert self._state is not None and start is not None
+            params, self._state = teacher.step(obs, self._state, torch.from_numpy(start))
+            params = params if mask is None else apply_mask(teacher.distribution, params, mask)
+        else:
+            params = masked_params(teacher, obs, mask)
+        self._labels.append(params.cpu().numpy())
+        return params
 
     def labels(self) -> NDArray[np.float32] | None:
         """The teacher's parameters [T, N, P], where choosing the actions needed them."""
         return np.stack(self._labels) if self._labels else None
 
-    def _student_actions(self, obs: Tensor) -> Array:
+    def _student_actions(self, obs: Tensor, mask: Bools | None) -> Array:
         assert self._students is not None
         deterministic = self._shard.acting.student_stochastic is not True
-        return act(self._teacher, self._students(obs), deterministic=deterministic, generator=self._generator)
+        params = self._students(obs)
+        if mask is not None:
+            params = apply_mask(self._teacher.distribution, params, mask)
+        return act(self._teacher, params, deterministic=deterministic, generator=self._generator)
 
     def _teacher_actions(self, params: Tensor) -> Array:
         teacher, config = self._teacher, self._shard.acting
@@ -205,17 +228,22 @@ def label(rollout: Rollout, teacher: TeacherPolicy, progress: Progress) -> NDArr
     if params is None:
         seen = rollout.observation
         flat, parts = seen.reshape(-1, *seen.shape[2:]), []
+        masks = None if rollout.mask is None else rollout.mask.reshape(len(flat), -1)
         for begin in range(0, len(flat), _LABEL_CHUNK):
             progress.check()
             chunk = torch.from_numpy(flat[begin : begin + _LABEL_CHUNK]).to(teacher.device)
-            parts.append(teacher.distribution_params(chunk).cpu().numpy())
+            mask = None if masks is None else masks[begin : begin + _LABEL_CHUNK]
+            parts.append(masked_params(teacher, chunk, mask).cpu().numpy())
         params = np.concatenate(parts).reshape(*seen.shape[:2], -1)
-    _check_labels(rollout, params)
+    _check_labels(rollout, params, teacher)
     return params
 
 
-def _check_labels(rollout: Rollout, params: NDArray[np.float32]) -> None:
-    finite = np.isfinite(params).all(-1) | ~rollout.acting
+def _check_labels(rollout: Rollout, params: NDArray[np.float32], teacher: TeacherPolicy) -> None:
+    known = np.isfinite(params)
+    if rollout.mask is not None:  # a masked action's logit is infinite, and no other
+        known |= np.isinf(apply_mask(teacher.distribution, torch.zeros(params.shape), rollout.mask).numpy())
+    finite = known.all(-1) | ~rollout.acting
     if not finite.all():
         t, n = np.argwhere(~finite)[0]
         raise NumericsError(

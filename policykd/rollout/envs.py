@@ -29,6 +29,7 @@ class EnvSpec:
     """All that is needed to make the environment again, here or in another process.
 
     `factory`, when given, is called with render_mode and returns a single environment; `id` is then only a name.
+    `masked`: the environment's `action_masks()` is asked before every action.
     """
 
     id: str
@@ -37,6 +38,7 @@ class EnvSpec:
     allow_import: bool = False
     backend: Backend = "sync"
     factory: Callable[..., Any] | None = None
+    masked: bool = False
 
     @property
     def recorded_id(self) -> str:

@@ -7,6 +7,7 @@ from typing import TypeVar
 import numpy as np
 
 from policykd.rollout.envs import EnvSpec, make_env
+from policykd.rollout.masks import with_masks
 from policykd.spine.errors import InputError
 from policykd.spine.spaces import describe_space, same_shape
 from policykd.spine.types import Policy
@@ -14,10 +15,15 @@ from policykd.spine.types import Policy
 P = TypeVar("P", bound=Policy)
 
 
-def fit_policy(policy: P, name: str, spec: EnvSpec) -> P:
-    """The policy as it acts in this environment (a teacher of images turns their channels where it must).
+def fit(policy: P, name: str, spec: EnvSpec) -> tuple[P, EnvSpec]:
+    """The policy as it acts in this environment (a teacher of images turns their channels where it must), and the
+    environment as this policy needs it (with action masks, or as it is); InputError where they do not fit."""
+    policy = _checked(policy, name, spec)
+    return policy, with_masks(policy, name, spec)
 
-    InputError unless observation and action spaces have the policy's kind and size, and actions its bounds.
+
+def _checked(policy: P, name: str, spec: EnvSpec) -> P:
+    """InputError unless observation and action spaces have the policy's kind and size, and actions its bounds.
 
     Bounds of observations differ between versions of one environment, and are no reason to refuse.
     """

@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policykd.rollout.envs import EnvSpec, make_env, make_native
+from policykd.rollout.masks import ACTION_MASKS, mask_branches
 from policykd.spine.errors import InputError, NumericsError
+from policykd.spine.masks import as_mask
 from policykd.spine.packing import packing_of
 from policykd.spine.types import Array
 
@@ -29,13 +31,14 @@ Floats = NDArray[np.float64]
 @dataclass(frozen=True)
 class Step:
     """What N environments answered: observation [N, *O], reward [N], done [N], acting [N], success [N] (NaN where the
-    environment does not say, or the episode goes on)."""
+    environment does not say, or the episode goes on), mask [N, n] of allowed next actions (None without masks)."""
 
     observation: Array
     reward: Floats
     done: Bools
     acting: Bools
     success: Floats
+    mask: Bools | None = None
 
 
 class BatchEnv(Protocol):
@@ -44,6 +47,7 @@ class BatchEnv(Protocol):
     n_envs: int
     observation_space: gym.Space[Any]
     action_space: gym.Space[Any]
+    mask: Bools | None  # [N, n] the actions allowed now; None without masks
 
     def reset(self, seeds: Sequence[int]) -> Array:
         """First observations [N, *O]."""
@@ -75,6 +79,8 @@ class SyncEnvs:
         self._packing = packing_of(self.observation_space)
         self._observation = np.zeros((n_envs, *self._packing.shape), self._packing.dtype)
         self._acting = np.ones(n_envs, np.bool_)
+        self._choices = mask_branches(self.action_space) if spec.masked else ()
+        self.mask: Bools | None = np.ones((n_envs, sum(self._choices)), np.bool_) if spec.masked else None
 
     def reset(self, seeds: Sequence[int]) -> Array:
         for slot, seed in enumerate(seeds):
@@ -101,9 +107,12 @@ class SyncEnvs:
                     self._acting[slot] = False
                 else:
                     self._start(slot, seed)
+            else:
+                self._read_mask(slot)
         check_finite(self._observation, "observation", self._where)
         check_finite(reward, "reward", self._where)
-        return Step(self._observation.copy(), reward, done, self._acting.copy(), success)
+        mask = None if self.mask is None else self.mask.copy()
+        return Step(self._observation.copy(), reward, done, self._acting.copy(), success, mask)
 
     def close(self) -> None:
         for env in self.envs:
@@ -116,6 +125,16 @@ class SyncEnvs:
         except Exception as error:
             raise self._raised(error, slot) from error
         self._observation[slot] = self._packing.pack(observation)
+        self._read_mask(slot)
+
+    def _read_mask(self, slot: int) -> None:
+        if self.mask is None:
+            return
+        try:
+            mask = self.envs[slot].get_wrapper_attr(ACTION_MASKS)()
+        except Exception as error:
+            raise self._raised(error, slot) from error
+        self.mask[slot] = as_mask(mask, (), self._choices, self._where(slot))
 
     def _raised(self, error: Exception, slot: int) -> InputError:
         """The environment's own mistake, with the place; from Python, its traceback is the error's cause."""
@@ -133,6 +152,7 @@ class VectorEnvs:
         from gymnasium.vector import AutoresetMode
 
         self.env, self._name = env, name
+        self.mask: Bools | None = None
         self.n_envs = env.num_envs
         self.observation_space, self.action_space = env.single_observation_space, env.single_action_space
         self._packing = packing_of(self.observation_space)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeGuard
 
+import numpy as np
 from numpy.typing import NDArray
 
 from policykd.spine.actions import ActionMap
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from policykd.loss.distributions import Distribution
 
 Array = NDArray[Any]
+State: TypeAlias = "tuple[torch.Tensor, torch.Tensor]"  # (hidden, cell), each [layers, B, H]
 
 
 class Policy(Protocol):
@@ -57,6 +59,33 @@ class Policy(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Turn:
+    """Where a batch of B observations stands: `slot` [B] which environment each comes from, `start` [B] whether it is
+    the first of its episode, `mask` [B, n] which actions are allowed (None: all)."""
+
+    slot: NDArray[np.int64]
+    start: NDArray[np.bool_]
+    mask: NDArray[np.bool_] | None = None
+
+
+class RecurrentPolicy(Policy, Protocol):
+    """A policy with a memory. `distribution_params` raises InputError: an observation alone is not enough."""
+
+    def initial_state(self, n: int) -> State:
+        """The state of n episodes that have not begun."""
+        ...
+
+    def step(self, observation: torch.Tensor, state: State, episode_start: torch.Tensor) -> tuple[torch.Tensor, State]:
+        """Parameters [B, P] and the next state, for raw observations [B, *shape]; `episode_start` [B] resets."""
+        ...
+
+
+def is_recurrent(policy: Policy) -> TypeGuard[RecurrentPolicy]:
+    """Whether the policy has a memory."""
+    return bool(getattr(policy, "recurrent", False))
+
+
 class TeacherPolicy(Policy, Protocol):
     """A policy that labels."""
 
@@ -68,6 +97,16 @@ class TeacherPolicy(Policy, Protocol):
     @property
     def value_teacher(self) -> bool:
         """Whether its logits are Q-values."""
+        ...
+
+    @property
+    def masked(self) -> bool:
+        """Whether it was trained with action masks and needs them to act."""
+        ...
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether it has a memory: then it is a `RecurrentPolicy`."""
         ...
 
 

@@ -86,6 +86,8 @@ def _expected_shapes(path: Path, document: dict[str, Any]) -> dict[str, tuple[in
         outputs = sum(distribution["nvec"]) if family == "MultiCategorical" else int(distribution[_N_MEANS[family]])
         n_inputs = packing_from_json(document["observation_space"]).n_features
         document["action_space"], document["provenance"]
+        if not isinstance(document.get("masked", False), bool):
+            raise ValueError(f"masked is {document['masked']!r}, expected true or false")
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path}: header is incomplete ({type(error).__name__}: {error}); the file is damaged"

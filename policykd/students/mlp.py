@@ -37,6 +37,7 @@ class MlpStudent:
     action_space: Space[Any]
     provenance: dict[str, Any] = field(default_factory=dict)
     generator: torch.Generator = field(default_factory=torch.Generator, compare=False)
+    masked: bool = False  # learned with action masks, and needs them to act
 
     @cached_property
     def packing(self) -> Packing:
@@ -79,9 +80,13 @@ class MlpStudent:
         state: tuple[Array, ...] | None = None,
         episode_start: Array | None = None,
         deterministic: bool = False,
+        action_masks: Array | None = None,
     ) -> tuple[Array, tuple[Array, ...] | None]:
-        """Environment actions for one observation or a batch, as `predict` of stable-baselines3 does; no state."""
-        return predict(self, observation, deterministic=deterministic, generator=self.generator), state
+        """Environment actions for one observation or a batch, as `predict` of stable-baselines3 does; no state.
+
+        `action_masks`, [n] or [B, n] in MaskablePPO's layout, forbids actions.
+        """
+        return predict(self, observation, deterministic, self.generator, action_masks), state
 
     def seed(self, seed: int) -> None:
         """Seeds the draws of stochastic actions."""
@@ -112,6 +117,8 @@ class MlpStudent:
             "macs": footprint.macs,
             "provenance": self.provenance,
         }
+        if self.masked:
+            document["masked"] = True
         return tensors, document
 
     @classmethod
@@ -133,4 +140,5 @@ class MlpStudent:
             action_space=decode_space(document["action_space"]),
             provenance=document["provenance"],
             generator=torch.Generator(device=device),
+            masked=document.get("masked", False) is True,
         )

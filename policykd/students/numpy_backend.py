@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from policykd.spine.actions import ActionMap
+from policykd.spine.masks import as_mask, branches, masked_logits
 from policykd.spine.packing import packed_batch, packing_from_json
 from policykd.spine.types import Array
 
@@ -17,6 +18,7 @@ class NumpyStudent:
     def __init__(self, tensors: dict[str, Array], document: dict[str, Any], seed: int = 0) -> None:
         architecture = document["architecture"]
         self.document = document
+        self.masked = document.get("masked", False) is True  # learned with action masks, and needs them to act
         self.action_map = ActionMap.from_json(document["action_map"])
         self._distribution = document["distribution"]
         self._mean, self._scale = tensors["normaliser.mean"], tensors["normaliser.scale"]
@@ -47,10 +49,18 @@ class NumpyStudent:
         state: tuple[Array, ...] | None = None,
         episode_start: Array | None = None,
         deterministic: bool = False,
+        action_masks: Array | None = None,
     ) -> tuple[Array, tuple[Array, ...] | None]:
-        """Environment actions for one observation or a batch, as `predict` of stable-baselines3 does; no state."""
+        """Environment actions for one observation or a batch, as `predict` of stable-baselines3 does; no state.
+
+        `action_masks`, [n] or [B, n] in MaskablePPO's layout, forbids actions.
+        """
         packed, single = packed_batch(observation, self.packing)
-        action = self.predict_packed(packed, deterministic=deterministic)
+        means = self.means(packed)
+        if action_masks is not None:
+            mask = as_mask(action_masks, (len(means),), branches(self._distribution), "predict")
+            means = masked_logits(self._distribution, means, mask)
+        action = self.action_map(self._mode(means) if deterministic else self._sample(means))
         return (action[0] if single else action), state
 
     def predict_packed(self, packed: Array, *, deterministic: bool) -> Array:

@@ -14,6 +14,7 @@ from policykd.teachers.build import build_network
 from policykd.teachers.modelspec import ModelSpec
 from policykd.teachers.networks import GsdeStd
 from policykd.teachers.normalize import Statistics
+from policykd.teachers.recurrent import NOTE, RecurrentTeacher, build_recurrent, is_recurrent
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Origin:
 
 def make_teacher(spec: ModelSpec, normalizer: Statistics | None, origin: Origin) -> Teacher:
     """The teacher; InputError where weights, spaces and statistics do not fit each other."""
-    network = build_network(spec)
+    recurrent = is_recurrent(spec)
+    network = build_recurrent(spec) if recurrent else build_network(spec)
     info = TeacherInfo(
         source=origin.source,
         sha256=origin.sha256,
@@ -44,9 +46,10 @@ def make_teacher(spec: ModelSpec, normalizer: Statistics | None, origin: Origin)
         footprint=network.footprint(normalizer.constants if normalizer else 0),
         env_kwargs=dict(origin.env_kwargs),
         versions=dict(spec.versions),
-        notes=(*origin.notes, *_start_note(spec)),
+        notes=(*origin.notes, *_start_note(spec), *((NOTE,) if recurrent else ())),
     )
-    teacher = Teacher(network, Interface(spec.observation_space, spec.action_space), info, normalizer)
+    kind = RecurrentTeacher if recurrent else Teacher
+    teacher = kind(network, Interface(spec.observation_space, spec.action_space), info, normalizer)
     return teacher if info.sha256 else teacher.with_info(sha256=teacher.fingerprint)
 
 

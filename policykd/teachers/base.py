@@ -16,6 +16,7 @@ from policykd.spine.errors import InputError
 from policykd.spine.packing import Packing, packing_of
 from policykd.spine.spaces import action_map
 from policykd.spine.types import TeacherInfo
+from policykd.teachers.modelspec import MASKABLE_ALGOS
 from policykd.teachers.networks import Network
 from policykd.teachers.normalize import KeyedNormalizer, Normalizer, TensorNormalizer
 
@@ -105,6 +106,16 @@ class Teacher:
         return self.network.kind == "deterministic"
 
     @property
+    def masked(self) -> bool:
+        """Whether it was trained with action masks and needs them to act."""
+        return self.info.algo in MASKABLE_ALGOS
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether it has a memory, and must see whole episodes step by step."""
+        return False
+
+    @property
     def fingerprint(self) -> str:
         """sha256 of the parameters and the normaliser, whatever file they came from and whatever the logit scale."""
         digest = self.network.fingerprint()
@@ -118,8 +129,11 @@ class Teacher:
             expected = self.packing.shape
             raise InputError(f"observations have shape {tuple(observation.shape)}, expected (B, *{expected})")
         with torch.no_grad():
-            params = self.network([self._leaf(observation, index) for index in range(len(self.packing.leaves))])
+            params = self.network(self._leaves(observation))
             return params if self.logit_scale == 1.0 else params * self.logit_scale
+
+    def _leaves(self, observation: Tensor) -> list[Tensor]:
+        return [self._leaf(observation, index) for index in range(len(self.packing.leaves))]
 
     def _leaf(self, observation: Tensor, index: int) -> Tensor:
         """One leaf [B, *shape] of packed observations as the network takes it."""
@@ -139,7 +153,7 @@ class Teacher:
         if turned is None:
             return self
         interface = Interface(turned.space, self.action_space, turned.channels_last)
-        return Teacher(self.network, interface, self.info, self.normalizer, logit_scale=self.logit_scale)
+        return type(self)(self.network, interface, self.info, self.normalizer, logit_scale=self.logit_scale)
 
     def predict(
         self,
@@ -147,10 +161,15 @@ class Teacher:
         state: tuple[Array, ...] | None = None,
         episode_start: Array | None = None,
         deterministic: bool = False,
+        action_masks: Array | None = None,
     ) -> tuple[Array, tuple[Array, ...] | None]:
-        """Environment actions for one observation or a batch; `state` is handed back as it came."""
+        """Environment actions for one observation or a batch; `state` is handed back as it came.
+
+        `action_masks`, [n] or [B, n] in MaskablePPO's layout, forbids actions; without it all are allowed.
+        """
         mode = deterministic or self.network.kind != "policy"
-        return acting.predict(self, observation, deterministic=mode, generator=self._generator), state
+        actions = acting.predict(self, observation, mode, self._generator, action_masks)
+        return actions, state
 
     def seed(self, seed: int) -> None:
         """Restart the random numbers of stochastic actions."""
@@ -159,7 +178,7 @@ class Teacher:
     def to(self, device: str | torch.device) -> Teacher:
         """The same teacher on another device, with random numbers that start anew."""
         network = self.network.to(torch.device(device))
-        return Teacher(network, self._interface, self.info, self.normalizer, logit_scale=self.logit_scale)
+        return type(self)(network, self._interface, self.info, self.normalizer, logit_scale=self.logit_scale)
 
     def with_logit_scale(self, scale: float) -> Teacher:
         """A teacher whose logits are `scale` (1 / temperature) times the values; InputError unless `value_teacher`."""
@@ -167,12 +186,12 @@ class Teacher:
             raise InputError(f"{self.info.source}: has a distribution of its own; logit_scale is for Q-value teachers")
         if not 0 < scale < float("inf"):
             raise InputError(f"logit_scale is {scale}, expected a positive number")
-        return Teacher(self.network, self._interface, self.info, self.normalizer, logit_scale=scale)
+        return type(self)(self.network, self._interface, self.info, self.normalizer, logit_scale=scale)
 
     def with_info(self, **changes: Any) -> Teacher:
         """The same teacher with some fields of its `info` replaced."""
         info = replace(self.info, **changes)
-        return Teacher(self.network, self._interface, info, self.normalizer, logit_scale=self.logit_scale)
+        return type(self)(self.network, self._interface, info, self.normalizer, logit_scale=self.logit_scale)
 
 
 def _by_leaf(

@@ -21,7 +21,8 @@ from policykd.loss.distributions import (
 from policykd.spine.errors import InputError
 from policykd.spine.spaces import describe_space
 from policykd.teachers.features import extractor_of
-from policykd.teachers.modelspec import ACTOR_CRITIC_ALGOS, ModelSpec
+from policykd.teachers.maskable import PairedLogits, has_paired_bits
+from policykd.teachers.modelspec import ACTOR_CRITIC_ALGOS, MASKABLE_ALGOS, ModelSpec
 from policykd.teachers.networks import (
     ConstantStd,
     Dense,
@@ -40,7 +41,7 @@ FIXED_STD = 0.1  # of a teacher without a distribution, as a fraction of half th
 
 def build_network(spec: ModelSpec) -> Network:
     """The network of the model; InputError where its weights do not fit what the model says of itself."""
-    if spec.algo in ACTOR_CRITIC_ALGOS:
+    if spec.algo in (*ACTOR_CRITIC_ALGOS, *MASKABLE_ALGOS):
         return _actor_critic(spec)
     if spec.algo == "dqn":
         return _values(spec, "q_net.q_net")
@@ -67,8 +68,9 @@ def _actor_critic(spec: ModelSpec) -> Network:
         if squash:
             distribution = SquashedDiagGaussian(distribution.dim)
     else:
-        head, squash = Logits(), False
-    return Network(extractor_of(spec), _checked(spec, [*latent, output], distribution.n_means), head, distribution,
+        head, squash = PairedLogits() if has_paired_bits(spec) else Logits(), False
+    outputs = distribution.n_means * (2 if has_paired_bits(spec) else 1)
+    return Network(extractor_of(spec), _checked(spec, [*latent, output], outputs), head, distribution,
                    "policy", squash)  # fmt: skip
 
 

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 ACTOR_CRITIC = "ActorCriticPolicy"
 ACTOR_CRITIC_ALGOS = ("ppo", "a2c", "trpo")
+MASKABLE = "MaskableActorCriticPolicy"
+MASKABLE_ALGOS = ("maskable_ppo",)
+RECURRENT = "RecurrentActorCriticPolicy"
+RECURRENT_ALGOS = ("recurrent_ppo",)
 
 _BASE, _CONTRIB = "stable_baselines3", "sb3_contrib"
 _OFF_POLICY = {  # package of the policies: (the class of vectors, its algorithms)
@@ -27,6 +31,11 @@ POLICY_ALGOS = {
     **{
         f"{_BASE}.common.policies.{name}": ACTOR_CRITIC_ALGOS
         for name in (ACTOR_CRITIC, "ActorCriticCnnPolicy", "MultiInputActorCriticPolicy")
+    },
+    **{
+        f"{_CONTRIB}.common.{kind}.policies.{name}": algos
+        for kind, word, algos in (("maskable", "Maskable", MASKABLE_ALGOS), ("recurrent", "Recurrent", RECURRENT_ALGOS))
+        for name in (f"{word}{ACTOR_CRITIC}", f"{word}ActorCriticCnnPolicy", f"{word}MultiInputActorCriticPolicy")
     },
     **{
         f"{package}.policies.{name}": algos

@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from policykd.spine.errors import InputError
-from policykd.teachers.modelspec import ACTOR_CRITIC_ALGOS, EXTRACTORS, POLICY_ALGOS, ModelSpec
+from policykd.teachers.modelspec import (
+    ACTOR_CRITIC_ALGOS,
+    EXTRACTORS,
+    MASKABLE_ALGOS,
+    POLICY_ALGOS,
+    RECURRENT_ALGOS,
+    ModelSpec,
+)
 from policykd.teachers.networks import ACTIVATIONS
 from policykd.teachers.pickledata import DecodeError, Symbol, decode
 from policykd.teachers.sb3spaces import read_space
@@ -25,6 +32,7 @@ _MAX_WEIGHTS = 256 * 2**20
 _MAX_TEXT = 64 * 2**10
 _REMEDY = "expected a zip that model.save() of stable-baselines3 wrote"
 _LIVE = "load the model in Python and pass its object to load_teacher, if it is an MLP policy under another name"
+_TANH = (ACTOR_CRITIC_ALGOS, MASKABLE_ALGOS, RECURRENT_ALGOS)
 
 
 def read_zip(path: Path, *, algo: str | None = None) -> tuple[ModelSpec, str]:
@@ -159,7 +167,7 @@ def _class_name(printed: Any) -> str:
 
 
 def _default_activation(policy: str) -> str:
-    return "tanh" if POLICY_ALGOS[policy] == ACTOR_CRITIC_ALGOS else "relu"
+    return "tanh" if POLICY_ALGOS[policy] in _TANH else "relu"
 
 
 def _algo(data: dict[str, Any], policy: str, hint: str | None) -> str:

@@ -114,6 +114,8 @@ class StubTeacher:
     observation_space: Any = field(default_factory=lambda: Counting.observation_space)
     deterministic_teacher: bool = False
     value_teacher: bool = False
+    masked: bool = False
+    recurrent: bool = False
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from sb3_contrib import RecurrentPPO
 from stable_baselines3 import PPO, TD3
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
@@ -125,8 +124,6 @@ def test_unsupported_models(tmp_path: Path) -> None:
         "MlpPolicy", Spaces(box(4), spaces.Discrete(2)), policy_kwargs={"features_extractor_class": CustomExtractor}
     ).save(path)
     refused(path, "CustomExtractor", "NatureCNN")
-    RecurrentPPO("MlpLstmPolicy", Spaces(box(4), spaces.Discrete(2)), device="cpu").save(path)
-    refused(path, "RecurrentActorCriticPolicy", "expected one of", "ActorCriticPolicy")
     odd = PPO(
         "MlpPolicy", Spaces(box(4), spaces.Discrete(2)), policy_kwargs={"activation_fn": nn.LogSigmoid}, device="cpu"
     )
