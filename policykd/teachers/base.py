@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from numpy.typing import NDArray
@@ -15,13 +15,43 @@ from policykd.spine.actions import ActionMap
 from policykd.spine.errors import InputError
 from policykd.spine.spaces import action_map
 from policykd.spine.types import TeacherInfo
-from policykd.teachers.networks import Network
+from policykd.teachers.networks import Fingerprint
 from policykd.teachers.normalize import Normalizer
 
 if TYPE_CHECKING:
     from gymnasium import Space
 
 Array = NDArray[Any]
+Kind = Literal["policy", "value", "deterministic"]
+
+
+class Forward(Protocol):
+    """What computes a teacher's parameters: `networks.Network`, a module or function of the user's, an ONNX session.
+
+    `kind`: policy (a distribution of its own), value (the logits are values without a scale), deterministic (a mean
+    with a fixed spread). `unit_actions`: actions lie in [-1, 1] and are unscaled to the space.
+    """
+
+    @property
+    def distribution(self) -> Distribution: ...
+    @property
+    def kind(self) -> Kind: ...
+    @property
+    def unit_actions(self) -> bool: ...
+    @property
+    def device(self) -> torch.device: ...
+
+    def __call__(self, observation: Tensor) -> Tensor:
+        """Parameters [B, P], float32, for observations [B, *shape] that are normalised already; no gradient."""
+        ...
+
+    def to(self, device: torch.device) -> Forward:
+        """The same on another device."""
+        ...
+
+    def fingerprint(self) -> Fingerprint:
+        """A running sha256 over everything on the way to the parameters."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -43,7 +73,7 @@ class Teacher:
 
     def __init__(
         self,
-        network: Network,
+        network: Forward,
         interface: Interface,
         info: TeacherInfo,
         normalizer: Normalizer | None = None,
@@ -56,7 +86,7 @@ class Teacher:
         self.logit_scale = logit_scale
         self._interface = interface
         self._action_map = action_map(interface.action_space, unscale=network.unit_actions)
-        self._device = network.layers[-1].weight.device
+        self._device = network.device
         self._normalise = normalizer.tensors(self._device) if normalizer else None
         self._generator = torch.Generator(self._device)
         self._generator.manual_seed(0)
