@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from policykd.spine.config.schema import Config, TrainConfig
     from policykd.spine.errors import ConfigError, InputError, Interrupted, NumericsError, PolicykdError
     from policykd.students.load import load_student
+    from policykd.teachers.custom import make_custom_teacher
 
 _HOMES = {
     "policykd.api": ("Run", "distill", "evaluate", "inspect", "load_teacher", "play", "resume", "train_teacher"),
@@ -19,6 +20,7 @@ _HOMES = {
     "policykd.spine.config.schema": ("Config", "TrainConfig"),
     "policykd.spine.errors": ("ConfigError", "InputError", "Interrupted", "NumericsError", "PolicykdError"),
     "policykd.students.load": ("load_student",),
+    "policykd.teachers.custom": ("make_custom_teacher",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "load_student",
     "load_teacher",
     "load_train_config",
+    "make_custom_teacher",
     "play",
     "resume",
     "train_teacher",

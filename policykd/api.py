@@ -32,8 +32,9 @@ def distill(
 ) -> Run:
     """Trains a compact student and proves it against its teacher; everything is kept in the run's folder.
 
-    `teacher`: a Teacher or a live stable-baselines3 model instead of `config.teacher`. `env`: a function that returns
-    a gymnasium.Env instead of `config.env`. `out`: an empty or new folder, by default the next free runs/NAME-N.
+    `teacher`: a Teacher (of `make_custom_teacher`, for one) or a live stable-baselines3 model instead of
+    `config.teacher`. `env`: a function that returns a gymnasium.Env instead of `config.env`. `out`: an empty or new
+    folder, by default the next free runs/NAME-N.
     Raises InputError, NumericsError, Interrupted.
     """
     if not isinstance(config, Config | None):

@@ -51,9 +51,9 @@ class Run:
     def __str__(self) -> str:
         held, size = self.result["retention"], self.result["student"]["params"]
         low, high = held["ci95"]
-        return (
-            f"{self.folder}: retention {held['value']:.3f} ({low:.3f} to {high:.3f}) with {size} parameters, "
-            f"{self.result['compression']:.1f} x fewer than the teacher"
+        fewer = self.result["compression"]
+        return f"{self.folder}: retention {held['value']:.3f} ({low:.3f} to {high:.3f}) with {size} parameters" + (
+            "" if fewer is None else f", {fewer:.1f} x fewer than the teacher"
         )
 
 
@@ -171,7 +171,7 @@ def _signed(session: Session, student: MlpStudent, figures: dict[str, Any]) -> M
     config = session.config.model_dump(mode="json")
     info = session.teacher.info
     config["teacher"], config["vec_normalize"] = info.algo, None
-    teacher = {"sha256": info.sha256, "algo": info.algo, "params": info.footprint.params}
+    teacher = {"sha256": info.sha256, "algo": info.algo, "params": info.footprint.params or None}
     origin = {"policykd": policykd.__version__, "teacher": teacher, "config": config, "figures": figures}
     return replace(student, provenance=origin).to("cpu")
 
@@ -183,7 +183,7 @@ def _figures(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _final(result: dict[str, Any]) -> dict[str, float]:
-    return {
+    final = {
         "final/retention": result["retention"]["value"],
         "final/retention_lower": result["retention"]["ci95"][0],
         "final/return": result["student"]["return"]["mean"],
@@ -191,6 +191,7 @@ def _final(result: dict[str, Any]) -> dict[str, float]:
         "final/params": result["student"]["params"],
         "final/compression": result["compression"],
     }
+    return {name: value for name, value in final.items() if value is not None}
 
 
 def _absolute(source: str | None) -> str | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from numpy.typing import NDArray
@@ -17,13 +18,47 @@ from policykd.spine.packing import Packing, packing_of
 from policykd.spine.spaces import action_map
 from policykd.spine.types import TeacherInfo
 from policykd.teachers.modelspec import MASKABLE_ALGOS
-from policykd.teachers.networks import Network
+from policykd.teachers.networks import Fingerprint
 from policykd.teachers.normalize import KeyedNormalizer, Normalizer, TensorNormalizer
 
 if TYPE_CHECKING:
     from gymnasium import Space
 
 Array = NDArray[Any]
+Kind = Literal["policy", "value", "deterministic"]
+
+
+class Forward(Protocol):
+    """What computes a teacher's parameters: `networks.Network`, a module or function of the user's, an ONNX session.
+
+    `kind`: policy (a distribution of its own), value (the logits are values without a scale), deterministic (a mean
+    with a fixed spread). `unit_actions`: actions lie in [-1, 1] and are unscaled to the space. `adds_start`: the
+    first action is the `start` of the action space (stable-baselines3 sends 0 whatever the space says).
+    """
+
+    @property
+    def distribution(self) -> Distribution: ...
+    @property
+    def kind(self) -> Kind: ...
+    @property
+    def unit_actions(self) -> bool: ...
+    @property
+    def adds_start(self) -> bool: ...
+    @property
+    def device(self) -> torch.device: ...
+
+    def __call__(self, leaves: Sequence[Tensor]) -> Tensor:
+        """Parameters [B, P], float32, for the leaves [B, *shape] of observations that are normalised already; no
+        gradient."""
+        ...
+
+    def to(self, device: torch.device) -> Forward:
+        """The same on another device."""
+        ...
+
+    def fingerprint(self) -> Fingerprint:
+        """A running sha256 over everything on the way to the parameters."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -50,7 +85,7 @@ class Teacher:
 
     def __init__(
         self,
-        network: Network,
+        network: Forward,
         interface: Interface,
         info: TeacherInfo,
         normalizer: Normalizer | KeyedNormalizer | None = None,
@@ -63,8 +98,9 @@ class Teacher:
         self.logit_scale = logit_scale
         self._interface = interface
         self.packing = packing_of(interface.observation_space)
-        # stable-baselines3 sends 0 ... n-1 whatever the space's `start`, and that is what its teachers learned
-        self._action_map = replace(action_map(interface.action_space, unscale=network.unit_actions), start=())
+        mapped = action_map(interface.action_space, unscale=network.unit_actions)
+        keep = network.adds_start or not any(mapped.start)
+        self._action_map = mapped if keep else replace(mapped, start=())
         self._device = network.device
         self._normalise = _by_leaf(normalizer, self.packing, info, self._device)
         self._generator = torch.Generator(self._device)

@@ -125,7 +125,7 @@ def _deterministic(spec: ModelSpec, prefix: str, *, squash: bool) -> Network:
     distribution = DiagGaussian(_action_dim(spec))
     layers = hidden(spec, prefix) or [dense(spec, prefix)]
     layers[-1] = _ending(spec, layers[-1], "tanh" if squash else "identity")
-    head = ConstantStd(torch.log(torch.as_tensor(_fixed_std(spec, unit=squash), dtype=torch.float32)))
+    head = ConstantStd(fixed_log_std(spec.action_space, unit=squash))
     layers_ok = _checked(spec, layers, distribution.dim)
     return Network(extractor_of(spec), layers_ok, head, distribution, "deterministic", squash)
 
@@ -142,11 +142,12 @@ def _ars(spec: ModelSpec) -> Network:
     )
 
 
-def _fixed_std(spec: ModelSpec, *, unit: bool) -> np.ndarray:
-    box = spec.action_space
-    assert isinstance(box, spaces.Box)  # _action_dim has refused every other
+def fixed_log_std(box: spaces.Space[Any], *, unit: bool) -> Tensor:
+    """log_std [A] of a teacher without a spread of its own; `unit` for one that acts in [-1, 1]."""
+    assert isinstance(box, spaces.Box)  # the caller has refused every other
     half = (box.high.astype(np.float64) - box.low).ravel() / 2
-    return np.where(np.isfinite(half) & (half > 0) & (not unit), half, 1.0) * FIXED_STD
+    std = np.where(np.isfinite(half) & (half > 0) & (not unit), half, 1.0) * FIXED_STD
+    return torch.log(torch.as_tensor(std, dtype=torch.float32))
 
 
 def _distribution(spec: ModelSpec) -> Distribution:

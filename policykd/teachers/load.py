@@ -25,7 +25,7 @@ BUILTIN = "builtin:"
 BUILTIN_FOLDER = Path(__file__).parent / "builtin"
 RUN_ZIP, RUN_RECORD, RUN_STATISTICS, RUN_CONFIG = "teacher.zip", "teacher.json", "normalizer.json", "config.yaml"
 STUDENT = "student.safetensors"
-_KINDS = "an SB3 zip, an RL-Zoo folder, a run folder of policykd train, builtin:NAME, or a live model"
+_KINDS = "an SB3 zip, an RL-Zoo folder, a run folder of policykd train, an .onnx file, builtin:NAME, or a live model"
 _MAX_RECORD = 2**20
 
 
@@ -71,7 +71,8 @@ class Request:
 def load_teacher(
     source: Any, *, env_id: str | None = None, device: str = "cpu", vec_normalize: str | Path | None = None
 ) -> Teacher:
-    """A teacher from `source`: an SB3 zip, an RL-Zoo folder, a run folder of ours, `builtin:NAME`, or a live SB3 model.
+    """A teacher from `source`: an SB3 zip, an RL-Zoo folder, a run folder of ours, an ONNX file with its YAML,
+    `builtin:NAME`, a live SB3 model, or a Teacher, such as `make_custom_teacher` makes of any module or function.
 
     `env_id` replaces the environment that the source names; `vec_normalize` is a file of statistics
     (vecnormalize.pkl or our normalizer.json), and takes the place of those that the source brings. No file is
@@ -88,7 +89,8 @@ def load_teacher(
         if env_id not in (None, teacher.info.env_id):
             teacher = teacher.with_info(env_id=env_id, env_kwargs={})
     else:
-        raise InputError(f"teacher is a {type(source).__name__}, expected {_KINDS}; pass one of these")
+        own = "; say what it gives with policykd.make_custom_teacher" if callable(source) else "; pass one of these"
+        raise InputError(f"teacher is a {type(source).__name__}, expected {_KINDS}{own}")
     where = torch.device(resolve_device(device))
     return teacher if teacher.device == where else teacher.to(where)
 
@@ -111,6 +113,10 @@ def _from_path(request: Request) -> Teacher:
         raise InputError(f"{source}: cannot be opened: no such file{_did_you_mean(path)}; expected {_KINDS}") from error
     if not path.is_dir():
         _refuse_student(path)
+        if path.suffix.lower() == ".onnx":
+            from policykd.teachers.onnxio.read import read_onnx
+
+            return read_onnx(path, request)
         return _zip(path, request)
     if (path / RUN_ZIP).is_file():
         return _run_folder(path, request)

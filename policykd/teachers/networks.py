@@ -168,6 +168,11 @@ class Network:
         return self.head(latent, self.layers[-1](latent))
 
     @property
+    def adds_start(self) -> bool:
+        """stable-baselines3 sends 0, 1 ... whatever the space's `start`, and that is what its teachers learned."""
+        return False
+
+    @property
     def device(self) -> torch.device:
         """Where the weights lie."""
         last = self.layers[-1]
