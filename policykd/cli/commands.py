@@ -178,14 +178,51 @@ def evaluate(
 
 @app.command()
 def inspect(
-    source: Annotated[str, typer.Argument(metavar="FILE_OR_FOLDER", help="A teacher, a student, or a run folder.")],
+    sources: Annotated[
+        list[str], typer.Argument(metavar="FILE_OR_FOLDER...", help="Teachers, students, or run folders.")
+    ],
+    episodes: Annotated[
+        int | None, typer.Option(metavar="N", min=2, help="Judge it over N episodes, each with its own seed.")
+    ] = None,
+    vec_normalize: VecNormalize = None,
+    env: EnvId = None,
+    allow_import: AllowImport = False,
+    seed: Annotated[int | None, typer.Option(metavar="N", min=0, help="Seed of the first episode; 10000.")] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Show what a file holds; nothing is run."""
-    from policykd import api
-    from policykd.cli.output import print_document
+    """Show what a file holds; nothing is run.
 
-    print_document(api.inspect(source), as_json=as_json)
+    With --episodes each is judged before it teaches: return, length, entropy, latency, cost, and whether it is clearly
+    better than random. Several are ranked by return on the same seeds.
+    """
+    if episodes is not None:
+        return _rank(sources, (env, allow_import), (episodes, seed, vec_normalize), as_json)
+    if env is not None or allow_import or seed is not None:
+        raise InputError(
+            "inspect: --env, --allow-import and --seed say how to judge: add --episodes N, or leave them out"
+        )
+    from policykd import api
+    from policykd.cli.output import print_documents
+
+    print_documents([api.inspect(source, vec_normalize=vec_normalize) for source in sources], as_json=as_json)
+    return 0
+
+
+def _rank(
+    sources: list[str], env: tuple[str | None, bool], how: tuple[int, int | None, str | None], as_json: bool
+) -> int:
+    from policykd.cli.output import print_ranking, watched
+    from policykd.spine.config.schema import EnvConfig
+
+    with watched() as (tracker, stop):
+        from policykd import api
+        from policykd.learn.judge import Judging
+
+        episodes, seed, vec_normalize = how
+        judging = Judging(episodes, 10_000 if seed is None else seed, vec_normalize=vec_normalize)
+        where = EnvConfig(id=env[0], allow_import=env[1])
+        ranked = api.rank(sources, env=where, how=judging, tracker=tracker, stop=stop)
+    print_ranking(ranked, as_json=as_json)
     return 0
 
 

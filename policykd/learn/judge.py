@@ -92,12 +92,16 @@ def _summary(episodes: Episodes) -> dict[str, Any]:
     }
 
 
-def describe(source: str) -> dict[str, Any]:
+def describe(source: str, vec_normalize: str | None = None) -> dict[str, Any]:
     """A student's whole header, or a teacher's algorithm, spaces, network, parameters, normaliser and versions."""
     file = student_file(source)
     if file is not None:
         return {"kind": "student", "file": file.name, "bytes": file.stat().st_size, **read_header(file)}
-    teacher = load_teacher(source)
+    return describe_teacher(load_teacher(source, vec_normalize=vec_normalize))
+
+
+def describe_teacher(teacher: Teacher) -> dict[str, Any]:
+    """Algorithm, spaces, network, parameters, normaliser and versions of a teacher that is open."""
     info = teacher.info
     return {
         "kind": "teacher",
