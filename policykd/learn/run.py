@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from policykd.learn.methods.distill import Distilled, distill
+from policykd.learn.notes import notes_of
 from policykd.learn.proof import build_result, frontier, prove
 from policykd.learn.session import Session, Work, prepare
 from policykd.rollout.envs import EnvSpec, env_spec, factory_spec
@@ -130,6 +131,8 @@ def _run(folder: RunFolder, task: Task, work: Work) -> Run:
         work.tracker.note(line)
     teacher = task.teacher.to(resolve_device(task.config.device))
     session = prepare(task.config, teacher, task.spec, folder, work)
+    for line in notes_of(session.config, session.teacher):
+        work.tracker.note(line)
     return _conclude(session, distill(session))
 
 
