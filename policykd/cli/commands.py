@@ -35,7 +35,7 @@ ConfigName = Annotated[
 ]
 TeacherName = Annotated[
     str | None,
-    typer.Option("--teacher", metavar="T", help="An SB3 zip, an RL-Zoo folder, a run folder, or builtin:NAME."),
+    typer.Option("--teacher", metavar="T", help="An SB3 zip, RL-Zoo folder, run folder, builtin:NAME or hf:ORG/REPO."),
 ]
 VecNormalize = Annotated[
     str | None,

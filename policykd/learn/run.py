@@ -29,7 +29,7 @@ from policykd.students.family import members_of
 from policykd.students.load import load_student
 from policykd.students.mlp import MlpStudent
 from policykd.teachers.base import Teacher
-from policykd.teachers.load import load_teacher
+from policykd.teachers.load import HUB, load_teacher
 
 _LIVE = "live "
 
@@ -90,7 +90,8 @@ def open_task(config: Config, teacher: Any, env: Callable[..., Any] | None) -> T
         spec = env_spec(config.env, loaded.info.env_id, loaded.info.env_kwargs)
     check_spaces(loaded, f"the teacher {loaded.info.source}", spec)
     # The run can be repeated and resumed from any folder, and never with another teacher than this one.
-    source = loaded.info.source if teacher is not None else config.teacher
+    pinned = config.teacher.startswith(HUB)  # to the commit that was opened
+    source = loaded.info.source if teacher is not None or pinned else config.teacher
     places: dict[str, Any] = {"teacher": _absolute(source), "vec_normalize": _absolute(config.vec_normalize)}
     if env is not None:
         places["env"] = config.env.model_copy(update={"id": spec.recorded_id})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 
 from policykd.spine.device import resolve_device
 from policykd.spine.errors import InputError
+from policykd.teachers import hub
 from policykd.teachers.assemble import Origin, make_teacher
 from policykd.teachers.base import Teacher
 from policykd.teachers.env_ids import id_in_name, is_plain, modern_id
@@ -19,13 +20,14 @@ from policykd.teachers.live import from_model, is_model
 from policykd.teachers.normalize import read_normalizer
 from policykd.teachers.sb3zip import read_zip
 from policykd.teachers.yamldata import read_yaml
-from policykd.teachers.zoo import STATISTICS, details_of, find_zip, read_entry
+from policykd.teachers.zoo import STATISTICS, ZooEntry, details_of, find_zip, read_entry
 
 BUILTIN = "builtin:"
+HUB = hub.PREFIX
 BUILTIN_FOLDER = Path(__file__).parent / "builtin"
 RUN_ZIP, RUN_RECORD, RUN_STATISTICS, RUN_CONFIG = "teacher.zip", "teacher.json", "normalizer.json", "config.yaml"
 STUDENT = "student.safetensors"
-_KINDS = "an SB3 zip, an RL-Zoo folder, a run folder of policykd train, builtin:NAME, or a live model"
+_KINDS = "an SB3 zip, an RL-Zoo folder, a run folder of policykd train, builtin:NAME, hf:ORG/REPO, or a live model"
 _MAX_RECORD = 2**20
 
 
@@ -51,7 +53,7 @@ class Request:
 
     def with_statistics(self, path: Path, label: str | None = None) -> Request:
         """The same with the statistics that the source brings, unless the user gave some."""
-        return self if self.statistics.given else Request(self.source, Statistics(path, label), self.env_id)
+        return self if self.statistics.given else replace(self, statistics=Statistics(path, label))
 
     def origin(
         self, sha256: str, trained_on: str | None, kwargs: dict[str, Any], notes: tuple[str, ...] = ()
@@ -71,7 +73,8 @@ class Request:
 def load_teacher(
     source: Any, *, env_id: str | None = None, device: str = "cpu", vec_normalize: str | Path | None = None
 ) -> Teacher:
-    """A teacher from `source`: an SB3 zip, an RL-Zoo folder, a run folder of ours, `builtin:NAME`, or a live SB3 model.
+    """A teacher from `source`: an SB3 zip, an RL-Zoo folder, a run folder of ours, `builtin:NAME`,
+    `hf:ORG/REPO[@COMMIT]`, or a live SB3 model.
 
     `env_id` replaces the environment that the source names; `vec_normalize` is a file of statistics
     (vecnormalize.pkl or our normalizer.json), and takes the place of those that the source brings. No file is
@@ -102,8 +105,8 @@ def _from_path(request: Request) -> Teacher:
     source = request.source
     if source.startswith(BUILTIN):
         return _builtin(request)
-    if source.startswith("hf:"):
-        raise InputError(f"{source}: Hugging Face is not supported yet: download the file and pass its path")
+    if source.startswith(HUB):
+        return _hub(request)
     path = Path(source)
     try:
         path.stat()
@@ -146,12 +149,24 @@ def _zip(path: Path, request: Request) -> Teacher:
     return make_teacher(spec, request.statistics.normalizer, request.origin(sha256, named, {}, notes))
 
 
+def _hub(request: Request) -> Teacher:
+    """A repository of the Hub: the zoo's files, all in one folder, and a zip named ALGO-ENV."""
+    found = hub.fetch(request.source)
+    name, _ = id_in_name(found.zip_path.stem.partition("-")[2])
+    entry = read_entry(found.zip_path, found.folder, statistics_given=request.statistics.given, env_name=name or "")
+    return _entry(entry, replace(request, source=found.source), found.notes, label=found.source)
+
+
 def _zoo(path: Path, details: Path, request: Request) -> Teacher:
-    entry = read_entry(path, details, statistics_given=request.statistics.given)
-    spec, sha256 = read_zip(path, algo=entry.algo)
+    return _entry(read_entry(path, details, statistics_given=request.statistics.given), request)
+
+
+def _entry(entry: ZooEntry, request: Request, notes: tuple[str, ...] = (), label: str | None = None) -> Teacher:
+    spec, sha256 = read_zip(entry.zip_path, algo=entry.algo)
     if entry.statistics is not None:
-        request = request.with_statistics(entry.statistics)
-    return make_teacher(spec, request.statistics.normalizer, request.origin(sha256, entry.env_id, entry.env_kwargs))
+        request = request.with_statistics(entry.statistics, f"{label}: {entry.statistics.name}" if label else None)
+    origin = request.origin(sha256, entry.env_id or None, entry.env_kwargs, notes)
+    return make_teacher(spec, request.statistics.normalizer, origin)
 
 
 def _run_folder(folder: Path, request: Request) -> Teacher:

@@ -197,7 +197,7 @@ class Config(Section):
     """One complete run."""
 
     teacher: str = "builtin:cartpole"
-    """An SB3 zip, an RL-Zoo folder, a run folder of ours, or `builtin:NAME`."""
+    """An SB3 zip, an RL-Zoo folder, a run folder of ours, `builtin:NAME`, or `hf:ORG/REPO[@COMMIT]`."""
     vec_normalize: str | None = None
     """Statistics (vecnormalize.pkl or our normalizer.json) to apply instead of those that the source brings."""
     env: EnvConfig = EnvConfig()
