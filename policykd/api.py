@@ -84,11 +84,11 @@ def evaluate(
     return judge(str(source), teacher, _env_config(env), how or Judging(), work)
 
 
-def inspect(source: str | Path, *, vec_normalize: str | None = None) -> dict[str, Any]:
-    """What a teacher or student file says of itself; nothing in it is run."""
+def inspect(source: str | Path, *, vec_normalize: str | None = None, trust: bool = False) -> dict[str, Any]:
+    """What a teacher or student file says of itself; nothing in it is run, unless `trust` allows it."""
     from policykd.learn.judge import describe
 
-    return describe(str(source), vec_normalize)
+    return describe(str(source), vec_normalize, trust=trust)
 
 
 def rank(

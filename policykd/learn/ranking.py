@@ -66,7 +66,7 @@ def rank(sources: Sequence[str], env: EnvConfig, how: Judging, work: Work) -> li
 
 
 def _open(source: str, env: EnvConfig, how: Judging) -> Candidate:
-    policy = open_policy(source, how.vec_normalize)
+    policy = open_policy(source, how.vec_normalize, trust=how.trust)
     return Candidate(source, policy, policy_env(policy, source, env))
 
 

@@ -78,7 +78,7 @@ def open_task(config: Config, teacher: Any, env: Callable[..., Any] | None) -> T
             f"teacher {config.teacher!r}: it was a live model; give it again: policykd.resume(folder, teacher=model)"
         )
     named = teacher if teacher is not None else config.teacher
-    loaded = load_teacher(named, env_id=config.env.id, vec_normalize=config.vec_normalize)
+    loaded = load_teacher(named, env_id=config.env.id, vec_normalize=config.vec_normalize, trust=config.trust)
     if type(loaded.observation_space).__name__ != "Box":
         raise InputError(
             f"{loaded.info.source}: its observation space is {describe_space(loaded.observation_space)}; students of "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import torch
 from numpy.typing import NDArray
@@ -14,14 +14,33 @@ from policykd.loss.distributions import Distribution
 from policykd.spine.actions import ActionMap
 from policykd.spine.errors import InputError
 from policykd.spine.spaces import action_map
-from policykd.spine.types import TeacherInfo
-from policykd.teachers.networks import Network
+from policykd.spine.types import Footprint, TeacherInfo
+from policykd.teachers.networks import Fingerprint
 from policykd.teachers.normalize import Normalizer
 
 if TYPE_CHECKING:
     from gymnasium import Space
 
 Array = NDArray[Any]
+
+
+class ActingNetwork(Protocol):
+    """From normalised observations [B, *O] to parameters [B, P]: read from a file, or a live policy that is wrapped."""
+
+    @property
+    def distribution(self) -> Distribution: ...
+    @property
+    def kind(self) -> Literal["policy", "value", "deterministic"]: ...
+    @property
+    def unit_actions(self) -> bool: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]: ...
+    def __call__(self, observation: Tensor) -> Tensor: ...
+    def footprint(self, constants: int) -> Footprint: ...
+    def to(self, device: torch.device) -> Self: ...
+    def fingerprint(self) -> Fingerprint: ...
 
 
 @dataclass(frozen=True)
@@ -43,7 +62,7 @@ class Teacher:
 
     def __init__(
         self,
-        network: Network,
+        network: ActingNetwork,
         interface: Interface,
         info: TeacherInfo,
         normalizer: Normalizer | None = None,
@@ -56,7 +75,7 @@ class Teacher:
         self.logit_scale = logit_scale
         self._interface = interface
         self._action_map = action_map(interface.action_space, unscale=network.unit_actions)
-        self._device = network.layers[-1].weight.device
+        self._device = network.device
         self._normalise = normalizer.tensors(self._device) if normalizer else None
         self._generator = torch.Generator(self._device)
         self._generator.manual_seed(0)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from policykd.spine.errors import InputError
+
 if TYPE_CHECKING:
     from gymnasium import Space
 
@@ -25,6 +27,10 @@ POLICY_ALGOS = {
     "sb3_contrib.ars.policies.ARSLinearPolicy": ("ars",),
 }
 """Policy classes that are understood, and the algorithms that use them."""
+
+
+class UnsupportedPolicy(InputError):
+    """A policy class or features extractor that only its own code understands: a live object of it can be wrapped."""
 
 
 @dataclass(frozen=True)

@@ -160,6 +160,11 @@ class Network:
         return self.head(latent, self.layers[-1](latent))
 
     @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.layers[-1].weight.device
+
+    @property
     def sizes(self) -> tuple[tuple[int, int], ...]:
         """(inputs, outputs) of each dense layer."""
         return tuple(layer.sizes for layer in self.layers)

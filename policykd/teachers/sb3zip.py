@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from policykd.spine.errors import InputError
-from policykd.teachers.modelspec import ACTOR_CRITIC_ALGOS, POLICY_ALGOS, ModelSpec
+from policykd.teachers.modelspec import ACTOR_CRITIC_ALGOS, POLICY_ALGOS, ModelSpec, UnsupportedPolicy
 from policykd.teachers.networks import ACTIVATIONS
 from policykd.teachers.pickledata import DecodeError, Symbol, decode
 from policykd.teachers.sb3spaces import read_space
@@ -24,7 +24,7 @@ _MAX_DATA = 16 * 2**20  # JSON takes up to 30 times its size in memory
 _MAX_WEIGHTS = 256 * 2**20
 _MAX_TEXT = 64 * 2**10
 _REMEDY = "expected a zip that model.save() of stable-baselines3 wrote"
-_LIVE = "load the model in Python and pass its object to load_teacher, if it is an MLP policy under another name"
+_LIVE = "pass the live model in Python, or --trust if you made the file (it runs what the file holds)"
 _FLATTEN = "stable_baselines3.common.torch_layers.FlattenExtractor"
 
 
@@ -86,7 +86,9 @@ def _policy(data: dict[str, Any], name: str) -> str:
     found = _printed_class(entry) or _serialised_class(entry)
     if found not in POLICY_ALGOS:
         known = ", ".join(sorted({policy.rpartition(".")[2] for policy in POLICY_ALGOS}))
-        raise InputError(f"{name}: policy class {found[:120]!r} is not supported: expected one of {known}; {_LIVE}")
+        raise UnsupportedPolicy(
+            f"{name}: policy class {found[:120]!r} is not supported: expected one of {known}; {_LIVE}"
+        )
     return found
 
 
@@ -110,9 +112,9 @@ def _options(kwargs: dict[str, Any], name: str) -> dict[str, Any]:
     """What the network depends on, out of the printed policy_kwargs."""
     extractor = kwargs.get("features_extractor_class")
     if extractor is not None and _class_name(extractor) != _FLATTEN:
-        raise InputError(
-            f"{name}: features extractor {_class_name(extractor)[:120]!r} is not supported: expected the default, "
-            "FlattenExtractor; distil a teacher that was trained with MlpPolicy"
+        raise UnsupportedPolicy(
+            f"{name}: features extractor {_class_name(extractor)[:120]!r} is not supported: expected the default of "
+            f"MlpPolicy, FlattenExtractor; {_LIVE}"
         )
     options: dict[str, Any] = {}
     if kwargs.get("activation_fn") is not None:

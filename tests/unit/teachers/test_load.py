@@ -124,7 +124,7 @@ def test_unsupported_models(tmp_path: Path) -> None:
     PPO(
         "MlpPolicy", Spaces(box(4), spaces.Discrete(2)), policy_kwargs={"features_extractor_class": CustomExtractor}
     ).save(path)
-    refused(path, "CustomExtractor", "MlpPolicy")
+    refused(path, "CustomExtractor", "MlpPolicy", "live model in Python, or --trust")
     RecurrentPPO("MlpLstmPolicy", Spaces(box(4), spaces.Discrete(2)), device="cpu").save(path)
     refused(path, "RecurrentActorCriticPolicy", "expected one of", "ActorCriticPolicy")
     env = Spaces(spaces.Dict({"a": box(2)}), spaces.Discrete(2))
