@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from policykd.teachers.load import load_teacher
 if TYPE_CHECKING:
     from policykd.learn.judge import Judging
 
-__all__ = ["Run", "distill", "evaluate", "inspect", "load_teacher", "play", "resume", "train_teacher"]
+__all__ = ["Run", "distill", "evaluate", "inspect", "load_teacher", "play", "rank", "resume", "train_teacher"]
 
 
 def distill(
@@ -85,11 +85,34 @@ def evaluate(
     return judge(str(source), teacher, _env_config(env), how or Judging(), work)
 
 
-def inspect(source: str | Path) -> dict[str, Any]:
-    """What a teacher or student file says of itself; nothing in it is run."""
+def inspect(source: str | Path, *, vec_normalize: str | None = None, trust: bool = False) -> dict[str, Any]:
+    """What a teacher or student file says of itself; nothing in it is run, unless `trust` allows it."""
     from policykd.learn.judge import describe
 
-    return describe(str(source))
+    return describe(str(source), vec_normalize, trust=trust)
+
+
+def rank(
+    sources: Sequence[str | Path],
+    *,
+    env: EnvConfig | str | None = None,
+    how: Judging | None = None,
+    tracker: Tracker | None = None,
+    stop: StopFlag | None = None,
+) -> list[dict[str, Any]]:
+    """Teachers (or students) judged on the same seeds, best return first: what `inspect` says of each, and `judged`.
+
+    `judged` holds return, length, entropy, latency, cost, the random policy's return, whether it is clearly above
+    random, and `over_next`: the difference to the next in rank, paired by seed. Raises InputError, Interrupted.
+    """
+    from policykd.learn.judge import Judging
+    from policykd.learn.ranking import rank as judged
+    from policykd.learn.session import Work
+
+    if not sources:
+        raise InputError("rank: no source was given, expected one or more teachers")
+    work = Work(tracker or NullTracker(), stop or NeverStop())
+    return judged([str(source) for source in sources], _env_config(env), how or Judging(), work)
 
 
 def train_teacher(

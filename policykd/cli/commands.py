@@ -35,7 +35,7 @@ ConfigName = Annotated[
 ]
 TeacherName = Annotated[
     str | None,
-    typer.Option("--teacher", metavar="T", help="An SB3 zip, an RL-Zoo folder, a run folder, or builtin:NAME."),
+    typer.Option("--teacher", metavar="T", help="An SB3 zip, RL-Zoo folder, run folder, builtin:NAME or hf:ORG/REPO."),
 ]
 VecNormalize = Annotated[
     str | None,
@@ -45,6 +45,9 @@ EnvId = Annotated[
     str | None, typer.Option("--env", metavar="ID", help="A registered environment id; by default the teacher's.")
 ]
 AllowImport = Annotated[bool, typer.Option("--allow-import", help="Let `package:Id` of --env import that package.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Let SB3's own loader open a teacher of a foreign class: runs what it holds.")
+]
 Stochastic = Annotated[
     bool, typer.Option("--stochastic", help="Judge sampled actions instead of the most likely ones.")
 ]
@@ -78,6 +81,7 @@ def distill(
     vec_normalize: VecNormalize = None,
     env: EnvId = None,
     allow_import: AllowImport = False,
+    trust: Trust = False,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="The run's folder; by default runs/NAME-N.")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="DIR", help="Continue the run in this folder.")] = None,
     device: Device = None,
@@ -99,6 +103,7 @@ def distill(
         "vec_normalize": vec_normalize,
         "env": env,
         "allow_import": allow_import or None,
+        "trust": trust or None,
         "device": device,
         "seed": seed,
         "keep": keep,
@@ -148,6 +153,7 @@ def evaluate(
     vec_normalize: VecNormalize = None,
     env: EnvId = None,
     allow_import: AllowImport = False,
+    trust: Trust = False,
     episodes: Annotated[int, typer.Option(metavar="N", min=2, help="Episodes, each with its own seed.")] = 100,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the first episode.")] = 10_000,
     stochastic: Stochastic = False,
@@ -168,7 +174,7 @@ def evaluate(
             source,
             teacher=teacher,
             env=EnvConfig(id=env, allow_import=allow_import),
-            how=Judging(episodes, seed, not stochastic, vec_normalize),
+            how=Judging(episodes, seed, not stochastic, vec_normalize, trust),
             tracker=tracker,
             stop=stop,
         )
@@ -178,14 +184,55 @@ def evaluate(
 
 @app.command()
 def inspect(
-    source: Annotated[str, typer.Argument(metavar="FILE_OR_FOLDER", help="A teacher, a student, or a run folder.")],
+    sources: Annotated[
+        list[str], typer.Argument(metavar="FILE_OR_FOLDER...", help="Teachers, students, or run folders.")
+    ],
+    episodes: Annotated[
+        int | None, typer.Option(metavar="N", min=2, help="Judge it over N episodes, each with its own seed.")
+    ] = None,
+    vec_normalize: VecNormalize = None,
+    env: EnvId = None,
+    allow_import: AllowImport = False,
+    trust: Trust = False,
+    seed: Annotated[int | None, typer.Option(metavar="N", min=0, help="Seed of the first episode; 10000.")] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Show what a file holds; nothing is run."""
-    from policykd import api
-    from policykd.cli.output import print_document
+    """Show what a file holds; nothing is run.
 
-    print_document(api.inspect(source), as_json=as_json)
+    With --episodes each is judged before it teaches: return, length, entropy, latency, cost, and whether it is clearly
+    better than random. Several are ranked by return on the same seeds.
+    """
+    if episodes is not None:
+        return _rank(sources, (env, allow_import), (episodes, seed, vec_normalize, trust), as_json)
+    if env is not None or allow_import or seed is not None:
+        raise InputError(
+            "inspect: --env, --allow-import and --seed say how to judge: add --episodes N, or leave them out"
+        )
+    from policykd import api
+    from policykd.cli.output import print_documents
+
+    print_documents(
+        [api.inspect(source, vec_normalize=vec_normalize, trust=trust) for source in sources], as_json=as_json
+    )
+    return 0
+
+
+def _rank(
+    sources: list[str], env: tuple[str | None, bool], how: tuple[int, int | None, str | None, bool], as_json: bool
+) -> int:
+    from policykd.cli.output import print_ranking, watched
+    from policykd.spine.config.schema import EnvConfig
+
+    with watched() as (tracker, stop):
+        from policykd import api
+        from policykd.learn.judge import Judging
+
+        episodes, seed, vec_normalize, trust = how
+        first = 10_000 if seed is None else seed
+        judging = Judging(episodes, first, vec_normalize=vec_normalize, trust=trust)
+        where = EnvConfig(id=env[0], allow_import=env[1])
+        ranked = api.rank(sources, env=where, how=judging, tracker=tracker, stop=stop)
+    print_ranking(ranked, as_json=as_json)
     return 0
 
 

@@ -13,6 +13,7 @@ import typer
 from policykd.cli.commands import app
 from policykd.report.table import printable
 from policykd.spine.errors import ConfigError, Interrupted, PolicykdError
+from policykd.spine.stop import terminated_as_interrupted
 
 STOPPED = Interrupted.exit_code
 
@@ -21,7 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run `policykd` with `arguments` (by default the process's own); returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
-        code = app(words, prog_name="policykd", standalone_mode=False)
+        with terminated_as_interrupted():
+            code = app(words, prog_name="policykd", standalone_mode=False)
     except ConfigError as error:
         complain(*error.problems)
         return error.exit_code
@@ -31,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except typer.TyperException as error:  # options and arguments that do not parse
         complain(f"{' '.join(error.format_message().split())} (see {_command_of(error)} --help)")
         return 2
-    except typer.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         code = STOPPED
     if code == STOPPED:
         complain("stopped")

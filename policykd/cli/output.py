@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from policykd.report.console import BarTracker, console_tracker
+from policykd.report.ranking import ranking_table
 from policykd.report.table import document_table, print_result
 from policykd.spine.stop import StopFlag
 from policykd.spine.tracker import Tracker
@@ -30,8 +31,8 @@ def watched() -> Iterator[tuple[Tracker, StopFlag]]:
             yield tracker, stop
 
 
-def print_json(document: Mapping[str, Any]) -> None:
-    """The document as JSON; numbers that JSON does not have (NaN, infinities) become null."""
+def print_json(document: Mapping[str, Any] | list[dict[str, Any]]) -> None:
+    """The document, or a list of them, as JSON; numbers that JSON does not have (NaN, infinities) become null."""
     sys.stdout.write(json.dumps(_finite(document), indent=2, allow_nan=False) + "\n")
 
 
@@ -49,6 +50,22 @@ def print_document(document: Mapping[str, Any], *, as_json: bool = False) -> Non
         print_json(document)
     else:
         sys.stdout.write(document_table(document))
+
+
+def print_documents(documents: list[dict[str, Any]], *, as_json: bool = False) -> None:
+    """One document as it is, several as a list, or one below the other."""
+    if as_json:
+        print_json(documents[0] if len(documents) == 1 else documents)
+    else:
+        sys.stdout.write("\n".join(map(document_table, documents)))
+
+
+def print_ranking(documents: list[dict[str, Any]], *, as_json: bool = False) -> None:
+    """Teachers that were judged, best first."""
+    if as_json:
+        print_json(documents[0] if len(documents) == 1 else documents)
+    else:
+        sys.stdout.write(ranking_table(documents))
 
 
 def _finite(value: Any) -> Any:

@@ -29,6 +29,7 @@ class Judging:
     first_seed: int = 10_000
     deterministic: bool = True
     vec_normalize: str | None = None  # statistics of a teacher that does not bring its own
+    trust: bool = False  # whether stable-baselines3's own loader may open a teacher, as in load_teacher
 
     @property
     def seeds(self) -> range:
@@ -46,8 +47,10 @@ def judge(source: str, teacher: str | None, env: EnvConfig, how: Judging, work: 
     Raises InputError for sources and environments that do not fit; NumericsError; Interrupted.
     """
     seeds = how.seeds
-    policy = open_policy(source, how.vec_normalize if teacher is None else None)
-    master = load_teacher(teacher, vec_normalize=how.vec_normalize) if teacher is not None else None
+    policy = open_policy(source, how.vec_normalize if teacher is None else None, trust=how.trust)
+    master = None
+    if teacher is not None:
+        master = load_teacher(teacher, vec_normalize=how.vec_normalize, trust=how.trust)
     spec = policy_env(policy, source, env)
     policy, spec = fit(policy, source, spec)
     if master is not None:
@@ -93,12 +96,16 @@ def _summary(episodes: Episodes) -> dict[str, Any]:
     }
 
 
-def describe(source: str) -> dict[str, Any]:
+def describe(source: str, vec_normalize: str | None = None, *, trust: bool = False) -> dict[str, Any]:
     """A student's whole header, or a teacher's algorithm, spaces, network, parameters, normaliser and versions."""
     file = student_file(source)
     if file is not None:
         return {"kind": "student", "file": file.name, "bytes": file.stat().st_size, **read_header(file)}
-    teacher = load_teacher(source)
+    return describe_teacher(load_teacher(source, vec_normalize=vec_normalize, trust=trust))
+
+
+def describe_teacher(teacher: Teacher) -> dict[str, Any]:
+    """Algorithm, spaces, network, parameters, normaliser and versions of a teacher that is open."""
     info = teacher.info
     return {
         "kind": "teacher",

@@ -11,6 +11,7 @@ from policykd.evaluation.episodes import Episodes, policy_actor, random_actor, r
 from policykd.evaluation.stats import Retention, retention, return_summary, worst_decile
 from policykd.evaluation.watched import agreement_in, watched
 from policykd.learn.methods.distill import Distilled
+from policykd.learn.notes import notes_of
 from policykd.learn.session import Session
 from policykd.students.mlp import MlpStudent
 
@@ -85,6 +86,7 @@ def build_result(session: Session, distilled: Distilled, facts: dict[str, Any], 
         "seeds": {"train": config.seed, "select": [select[0], select[-1]], "report": [report[0], report[-1]]},
         "timesteps": distilled.timesteps,
         "seconds": _seconds(session.work.seconds),
+        "notes": notes_of(config, session.teacher),
     }
     if config.gate.keep is not None:
         result["gate"] = gate(held, config.gate.keep, config.gate.margin)

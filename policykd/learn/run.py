@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from policykd.learn.methods.distill import Distilled, distill
+from policykd.learn.notes import notes_of
 from policykd.learn.proof import build_result, frontier, prove
 from policykd.learn.session import Session, Work, prepare
 from policykd.rollout.envs import EnvSpec, env_spec, factory_spec
@@ -28,7 +29,7 @@ from policykd.students.family import members_of
 from policykd.students.load import load_student
 from policykd.students.mlp import MlpStudent
 from policykd.teachers.base import Teacher
-from policykd.teachers.load import load_teacher
+from policykd.teachers.load import HUB, load_teacher
 
 _LIVE = "live "
 MAX_INPUTS = 8192  # of a student: the labelled states of a run lie in memory
@@ -78,7 +79,7 @@ def open_task(config: Config, teacher: Any, env: Callable[..., Any] | None) -> T
             f"teacher {config.teacher!r}: it was a live model; give it again: policykd.resume(folder, teacher=model)"
         )
     named = teacher if teacher is not None else config.teacher
-    loaded = load_teacher(named, env_id=config.env.id, vec_normalize=config.vec_normalize)
+    loaded = load_teacher(named, env_id=config.env.id, vec_normalize=config.vec_normalize, trust=config.trust)
     if loaded.packing.n_features > MAX_INPUTS:
         raise InputError(
             f"{loaded.info.source}: observes {loaded.packing.n_features} numbers "
@@ -94,7 +95,8 @@ def open_task(config: Config, teacher: Any, env: Callable[..., Any] | None) -> T
         line = "env.backend native: a vector class has no action masks to give; single environments are used (sync)"
         loaded = loaded.with_info(notes=(*loaded.info.notes, line))
     # The run can be repeated and resumed from any folder, and never with another teacher than this one.
-    source = loaded.info.source if teacher is not None else config.teacher
+    pinned = config.teacher.startswith(HUB)  # to the commit that was opened
+    source = loaded.info.source if teacher is not None or pinned else config.teacher
     places: dict[str, Any] = {"teacher": _absolute(source), "vec_normalize": _absolute(config.vec_normalize)}
     if env is not None:
         places["env"] = config.env.model_copy(update={"id": spec.recorded_id})
@@ -135,6 +137,8 @@ def _run(folder: RunFolder, task: Task, work: Work) -> Run:
         work.tracker.note(line)
     teacher = task.teacher.to(resolve_device(task.config.device))
     session = prepare(task.config, teacher, task.spec, folder, work)
+    for line in notes_of(session.config, session.teacher):
+        work.tracker.note(line)
     return _conclude(session, distill(session))
 
 

@@ -31,7 +31,7 @@ def student_file(source: str) -> Path | None:
     return path if path.suffix == ".safetensors" else None
 
 
-def open_policy(source: str, vec_normalize: str | None = None) -> MlpStudent | Teacher:
+def open_policy(source: str, vec_normalize: str | None = None, *, trust: bool = False) -> MlpStudent | Teacher:
     """A student or a teacher (with its statistics, where given); InputError when `source` is neither."""
     if not source.startswith(("builtin:", "hf:")) and not Path(source).exists():
         raise InputError(
@@ -39,7 +39,7 @@ def open_policy(source: str, vec_normalize: str | None = None) -> MlpStudent | T
             "RL-Zoo folder, builtin:NAME)"
         )
     file = student_file(source)
-    return load_student(file) if file is not None else load_teacher(source, vec_normalize=vec_normalize)
+    return load_student(file) if file is not None else load_teacher(source, vec_normalize=vec_normalize, trust=trust)
 
 
 def policy_env(policy: MlpStudent | Teacher, source: str, env: EnvConfig) -> EnvSpec:

@@ -102,13 +102,13 @@ def _sides(result: Json) -> list[tuple[str, ...]]:
 
 def _who(result: Json) -> Iterable[tuple[str, ...]]:
     if result.get("source"):
-        yield "policy", _tail(printable(result["source"]))
+        yield "policy", tail(printable(result["source"]))
     if result.get("env"):
         yield "environment", printable(result["env"])
     teacher = result.get("teacher") or {}
     if teacher.get("source"):
         algo = f" ({printable(teacher['algo'])})" if teacher.get("algo") else ""
-        yield "teacher", _tail(printable(teacher["source"])) + algo
+        yield "teacher", tail(printable(teacher["source"])) + algo
 
 
 def _held(result: Json) -> Iterable[tuple[str, ...]]:
@@ -166,7 +166,7 @@ def _gate(gate: Json) -> str:
     return f"{verdict}: {asked}; lower end {100 * gate['lower']:.2f} %"
 
 
-def _tail(text: str, width: int = 50) -> str:
+def tail(text: str, width: int = 50) -> str:
     """The end of a long path, which tells more than its beginning."""
     return text if len(text) <= width else "..." + text[3 - width :]
 

@@ -6,7 +6,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Protocol, Self
 
@@ -96,3 +97,25 @@ class NeverStop(StopFlag):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Nothing changes back."""
+
+
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """While it is entered SIGTERM raises KeyboardInterrupt, as Ctrl-C does; a second one ends the process at once.
+
+    For what has no loop that asks a `StopFlag`: imports, reading a file, a window. In any thread but the main one it
+    installs nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if previous is None else previous)

@@ -12,7 +12,7 @@ from policykd.spine.errors import InputError
 from policykd.spine.packing import Leaf, packing_of
 from policykd.spine.spaces import describe_space
 from policykd.teachers.extractors import NATURE_KERNELS, NATURE_STRIDES, Extractor, Flat, NatureCnn, OneHot, Part
-from policykd.teachers.modelspec import ModelSpec
+from policykd.teachers.modelspec import ModelSpec, UnsupportedPolicy
 from policykd.teachers.tensors import mismatch, tensor
 
 _MAX_CHOICES = 1_000_000  # one-hot features
@@ -26,9 +26,9 @@ def extractor_of(spec: ModelSpec) -> Extractor:
     parts = [_part(spec, prefix, leaf, used) for leaf in packing_of(spec.observation_space).leaves]
     own = {key for key in spec.weights if key.startswith(prefix)}
     if own - used:
-        raise InputError(
+        raise UnsupportedPolicy(
             f"{spec.name}: has a features extractor of its own ({min(own - used)[:80]!r}), expected FlattenExtractor, "
-            "NatureCNN or CombinedExtractor: load the model in Python and pass its object to load_teacher"
+            "NatureCNN or CombinedExtractor: pass the live model in Python, or --trust if you made the file"
         )
     return Extractor(tuple(parts))
 

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from policykd.spine.errors import InputError
 from policykd.spine.spaces import decode_space, encode_space
+from policykd.spine.types import TeacherInfo
 from policykd.teachers.assemble import Origin, make_teacher
-from policykd.teachers.base import Teacher
+from policykd.teachers.base import Interface, Teacher
 from policykd.teachers.env_ids import is_registered
 from policykd.teachers.modelspec import EXTRACTORS, POLICY_ALGOS, ModelSpec
 from policykd.teachers.normalize import KeyedNormalizer, Normalizer, Statistics
 from policykd.teachers.sb3zip import activation_name
+from policykd.teachers.wrapped import wrap
 
 if TYPE_CHECKING:
     from gymnasium import Space
@@ -28,34 +29,64 @@ def from_model(model: Any, vec_normalize: Any = None) -> Teacher:
     """A teacher from a live model.
 
     `vec_normalize` is the VecNormalize wrapper whose statistics apply; None takes the one around the model's own
-    environment, if there is one. InputError for a policy class or features extractor that is not supported.
+    environment, if there is one. A policy class or features extractor of the user's own is wrapped (`wrapped_teacher`).
+    InputError for a policy that cannot be.
     """
-    spec = _spec(model)
+    name = f"live {type(model).__name__}"
     normalizer = _normalizer(vec_normalize if vec_normalize is not None else _own_normalize(model))
     env_id, env_kwargs = _environment(model)
     notes = ("observations are normalised with the model's VecNormalize statistics",) if normalizer else ()
-    origin = Origin(spec.name, env_id=env_id, trained_on=env_id, env_kwargs=env_kwargs, notes=notes)
-    return make_teacher(spec, normalizer, origin)
+    origin = Origin(name, env_id=env_id, trained_on=env_id, env_kwargs=env_kwargs, notes=notes)
+    if not _is_known(model.policy):
+        return wrapped_teacher(model, normalizer, origin)
+    return make_teacher(_spec(model), normalizer, origin)
+
+
+def wrapped_teacher(model: Any, normalizer: Statistics | None, origin: Origin) -> Teacher:
+    """A teacher whose labels come from a copy of the live policy object, with whatever extractor it has.
+
+    InputError for a policy that does not act as those of stable-baselines3 do.
+    """
+    network = wrap(model.policy, origin.source)
+    note = f"labels come from the policy object itself ({type(_extractor(model.policy)).__name__})"
+    info = TeacherInfo(
+        source=origin.source,
+        sha256=origin.sha256 or network.fingerprint().hexdigest(),
+        algo=type(model).__name__.lower(),
+        env_id=origin.env_id,
+        trained_on=origin.trained_on,
+        layers=network.sizes,
+        activation=str(getattr(getattr(model.policy, "activation_fn", None), "__name__", "own")).lower(),
+        normalised=normalizer is not None,
+        gsde=bool(getattr(model, "use_sde", False)),
+        footprint=network.footprint(normalizer.constants if normalizer else 0),
+        env_kwargs=dict(origin.env_kwargs),
+        versions={"stable_baselines3": _sb3_version()},
+        notes=(*origin.notes, note),
+    )
+    spaces = Interface(_copied(model.observation_space), _copied(model.action_space))
+    teacher = Teacher(network, spaces, info, normalizer)
+    return teacher if origin.sha256 else teacher.with_info(sha256=teacher.fingerprint)
+
+
+def _is_known(policy: Any) -> bool:
+    """Whether class and extractor are among those whose forward pass is ours."""
+    return _dotted(policy) in POLICY_ALGOS and _dotted(_extractor(policy)) in EXTRACTORS
+
+
+def _dotted(part: Any) -> str:
+    return f"{type(part).__module__}.{type(part).__qualname__}"
+
+
+def _extractor(policy: Any) -> Any:
+    parts = [getattr(policy, part, None) for part in ("actor", "q_net", "quantile_net")]
+    owner = next((part for part in parts if part is not None), policy)
+    return getattr(owner, "features_extractor", None)
 
 
 def _spec(model: Any) -> ModelSpec:
-    policy = type(model.policy)
-    dotted = f"{policy.__module__}.{policy.__qualname__}"
+    dotted = _dotted(model.policy)
     name = f"live {type(model).__name__}"
-    if dotted not in POLICY_ALGOS:
-        known = ", ".join(sorted({known.rpartition(".")[2] for known in POLICY_ALGOS}))
-        raise InputError(
-            f"{name}: policy class {dotted!r} is not supported: expected one of {known}; train with MlpPolicy"
-        )
-    parts = [getattr(model.policy, part, None) for part in ("actor", "q_net", "quantile_net")]
-    owner = next((part for part in parts if part is not None), model.policy)
-    kind = type(owner.features_extractor)
-    extractor = f"{kind.__module__}.{kind.__qualname__}"
-    if extractor not in EXTRACTORS:
-        raise InputError(
-            f"{name}: features extractor {extractor!r} is not supported: expected FlattenExtractor, NatureCNN or "
-            "CombinedExtractor"
-        )
     algo = type(model).__name__.lower()
     activation = model.policy.activation_fn
     return ModelSpec(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,27 @@ import torch
 
 from policykd.spine.device import resolve_device
 from policykd.spine.errors import InputError
+from policykd.teachers import hub
 from policykd.teachers.assemble import Origin, make_teacher
 from policykd.teachers.base import Teacher
 from policykd.teachers.env_ids import id_in_name, is_plain, modern_id
-from policykd.teachers.live import from_model, is_model
+from policykd.teachers.live import from_model, is_model, wrapped_teacher
+from policykd.teachers.modelspec import UnsupportedPolicy
 from policykd.teachers.normalize import read_normalizer
 from policykd.teachers.sb3zip import read_zip
+from policykd.teachers.trusted import load_trusted, read_once
 from policykd.teachers.yamldata import read_yaml
-from policykd.teachers.zoo import STATISTICS, details_of, find_zip, read_entry
+from policykd.teachers.zoo import STATISTICS, ZooEntry, details_of, find_zip, read_entry
 
 BUILTIN = "builtin:"
+HUB = hub.PREFIX
 BUILTIN_FOLDER = Path(__file__).parent / "builtin"
 RUN_ZIP, RUN_RECORD, RUN_STATISTICS, RUN_CONFIG = "teacher.zip", "teacher.json", "normalizer.json", "config.yaml"
 STUDENT = "student.safetensors"
-_KINDS = "an SB3 zip, an RL-Zoo folder, a run folder of policykd train, an .onnx file, builtin:NAME, or a live model"
+_KINDS = (
+    "an SB3 zip, an RL-Zoo folder, a run folder of policykd train, an .onnx file, builtin:NAME, hf:ORG/REPO, or a live "
+    "model"
+)
 _MAX_RECORD = 2**20
 
 
@@ -48,10 +56,11 @@ class Request:
     source: str
     statistics: Statistics
     env_id: str | None = None
+    trust: bool = False  # whether stable-baselines3's own loader may open what the safe reader does not understand
 
     def with_statistics(self, path: Path, label: str | None = None) -> Request:
         """The same with the statistics that the source brings, unless the user gave some."""
-        return self if self.statistics.given else Request(self.source, Statistics(path, label), self.env_id)
+        return self if self.statistics.given else replace(self, statistics=Statistics(path, label))
 
     def origin(
         self, sha256: str, trained_on: str | None, kwargs: dict[str, Any], notes: tuple[str, ...] = ()
@@ -69,17 +78,25 @@ class Request:
 
 
 def load_teacher(
-    source: Any, *, env_id: str | None = None, device: str = "cpu", vec_normalize: str | Path | None = None
+    source: Any,
+    *,
+    env_id: str | None = None,
+    device: str = "cpu",
+    vec_normalize: str | Path | None = None,
+    trust: bool = False,
 ) -> Teacher:
     """A teacher from `source`: an SB3 zip, an RL-Zoo folder, a run folder of ours, an ONNX file with its YAML,
-    `builtin:NAME`, a live SB3 model, or a Teacher, such as `make_custom_teacher` makes of any module or function.
+    `builtin:NAME`, `hf:ORG/REPO[@COMMIT]`, a live SB3 model, or a Teacher, such as `make_custom_teacher` makes of any
+    module or function.
 
     `env_id` replaces the environment that the source names; `vec_normalize` is a file of statistics
     (vecnormalize.pkl or our normalizer.json), and takes the place of those that the source brings. No file is
-    unpickled, imported or evaluated. Raises InputError, in one line that says what to do.
+    unpickled, imported or evaluated, unless `trust` lets stable-baselines3's own loader, which runs what a zip holds,
+    open one whose policy class or features extractor only its own code understands. Raises InputError, in one line
+    that says what to do.
     """
     if isinstance(source, str | Path):
-        teacher = _from_path(Request(str(source), Statistics(vec_normalize), env_id))
+        teacher = _from_path(Request(str(source), Statistics(vec_normalize), env_id, trust))
     elif vec_normalize is not None:
         raise InputError(
             "vec_normalize is a file, but the teacher is a live object: use from_model(model, vec_normalize)"
@@ -104,8 +121,8 @@ def _from_path(request: Request) -> Teacher:
     source = request.source
     if source.startswith(BUILTIN):
         return _builtin(request)
-    if source.startswith("hf:"):
-        raise InputError(f"{source}: Hugging Face is not supported yet: download the file and pass its path")
+    if source.startswith(HUB):
+        return _hub(request)
     path = Path(source)
     try:
         path.stat()
@@ -141,7 +158,6 @@ def _zip(path: Path, request: Request) -> Teacher:
     details = details_of(path)
     if details is not None:
         return _zoo(path, details, request)
-    spec, sha256 = read_zip(path, algo=path.resolve().parent.parent.name)
     named, notes = id_in_name(path.stem) if request.env_id is None else (None, ())
     beside = path.parent / STATISTICS
     if not request.statistics.given and beside.is_file():
@@ -149,15 +165,47 @@ def _zip(path: Path, request: Request) -> Teacher:
             *notes,
             f"{beside} lies beside the teacher and was not applied: add --vec-normalize {beside} if it belongs",
         )
-    return make_teacher(spec, request.statistics.normalizer, request.origin(sha256, named, {}, notes))
+    algo = path.resolve().parent.parent.name
+    return _opened(path, algo, request, lambda sha256: request.origin(sha256, named, {}, notes))
+
+
+def _opened(path: Path, algo: str | None, request: Request, origin: Callable[[str], Origin]) -> Teacher:
+    """The zip by the safe reader; where only its own code understands it, and the user said trust, by SB3's loader.
+
+    `origin` gives the teacher's origin from the sha256, and refuses a wrong one before anything is opened.
+    """
+    try:
+        spec, sha256 = read_zip(path, algo=algo)
+    except UnsupportedPolicy:
+        if not request.trust:
+            raise
+    else:
+        return make_teacher(spec, request.statistics.normalizer, origin(sha256))
+    raw, sha256 = read_once(path)
+    known = origin(sha256)
+    return wrapped_teacher(load_trusted(path, raw, sha256, algo), request.statistics.normalizer, known)
+
+
+def _hub(request: Request) -> Teacher:
+    """A repository of the Hub: the zoo's files, all in one folder, and a zip named ALGO-ENV."""
+    found = hub.fetch(request.source)
+    name, _ = id_in_name(found.zip_path.stem.partition("-")[2])
+    entry = read_entry(found.zip_path, found.folder, statistics_given=request.statistics.given, env_name=name or "")
+    return _entry(entry, replace(request, source=found.source), found.notes, label=found.source)
 
 
 def _zoo(path: Path, details: Path, request: Request) -> Teacher:
-    entry = read_entry(path, details, statistics_given=request.statistics.given)
-    spec, sha256 = read_zip(path, algo=entry.algo)
+    return _entry(read_entry(path, details, statistics_given=request.statistics.given), request)
+
+
+def _entry(entry: ZooEntry, request: Request, notes: tuple[str, ...] = (), label: str | None = None) -> Teacher:
     if entry.statistics is not None:
-        request = request.with_statistics(entry.statistics)
-    return make_teacher(spec, request.statistics.normalizer, request.origin(sha256, entry.env_id, entry.env_kwargs))
+        request = request.with_statistics(entry.statistics, f"{label}: {entry.statistics.name}" if label else None)
+
+    def origin(sha256: str) -> Origin:
+        return request.origin(sha256, entry.env_id or None, entry.env_kwargs, notes)
+
+    return _opened(entry.zip_path, entry.algo, request, origin)
 
 
 def _run_folder(folder: Path, request: Request) -> Teacher:
@@ -205,14 +253,16 @@ def _wrappers(config: Path) -> tuple[str, ...]:
 def _recorded(path: Path, record: dict[str, Any], request: Request, notes: tuple[str, ...] = ()) -> Teacher:
     """A zip with our JSON record: {"algo", "env_id", "env_kwargs", "sha256" of the zip, ...}."""
     algo, trained_on, kwargs = record.get("algo"), record.get("env_id"), record.get("env_kwargs")
-    spec, sha256 = read_zip(path, algo=algo if isinstance(algo, str) else None)
-    if record.get("sha256", sha256) != sha256:
-        raise InputError(
-            f"{path}: is not the file of its record (sha256 differs): restore it, or train the teacher again"
-        )
     trained_on = trained_on if isinstance(trained_on, str) else None
-    origin = request.origin(sha256, trained_on, kwargs if isinstance(kwargs, dict) else {}, notes)
-    return make_teacher(spec, request.statistics.normalizer, origin)
+
+    def origin(sha256: str) -> Origin:
+        if record.get("sha256", sha256) != sha256:
+            raise InputError(
+                f"{path}: is not the file of its record (sha256 differs): restore it, or train the teacher again"
+            )
+        return request.origin(sha256, trained_on, kwargs if isinstance(kwargs, dict) else {}, notes)
+
+    return _opened(path, algo if isinstance(algo, str) else None, request, origin)
 
 
 def _record(path: Path) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from policykd.spine.errors import InputError
+
 if TYPE_CHECKING:
     from gymnasium import Space
 
@@ -53,6 +55,10 @@ EXTRACTORS = tuple(
     f"{_BASE}.common.torch_layers.{name}" for name in ("FlattenExtractor", "NatureCNN", "CombinedExtractor")
 )
 """Features extractors that are understood."""
+
+
+class UnsupportedPolicy(InputError):
+    """A policy class or features extractor that only its own code understands: a live object of it can be wrapped."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from policykd.teachers.modelspec import (
     POLICY_ALGOS,
     RECURRENT_ALGOS,
     ModelSpec,
+    UnsupportedPolicy,
 )
 from policykd.teachers.networks import ACTIVATIONS
 from policykd.teachers.pickledata import DecodeError, Symbol, decode
@@ -31,7 +32,7 @@ _MAX_DATA = 16 * 2**20  # JSON takes up to 30 times its size in memory
 _MAX_WEIGHTS = 256 * 2**20
 _MAX_TEXT = 64 * 2**10
 _REMEDY = "expected a zip that model.save() of stable-baselines3 wrote"
-_LIVE = "load the model in Python and pass its object to load_teacher, if it is an MLP policy under another name"
+_LIVE = "pass the live model in Python, or --trust if you made the file (it runs what the file holds)"
 _TANH = (ACTOR_CRITIC_ALGOS, MASKABLE_ALGOS, RECURRENT_ALGOS)
 
 
@@ -93,7 +94,9 @@ def _policy(data: dict[str, Any], name: str) -> str:
     found = _printed_class(entry) or _serialised_class(entry)
     if found not in POLICY_ALGOS:
         known = ", ".join(sorted({policy.rpartition(".")[2] for policy in POLICY_ALGOS}))
-        raise InputError(f"{name}: policy class {found[:120]!r} is not supported: expected one of {known}; {_LIVE}")
+        raise UnsupportedPolicy(
+            f"{name}: policy class {found[:120]!r} is not supported: expected one of {known}; {_LIVE}"
+        )
     return found
 
 
@@ -118,9 +121,9 @@ def _options(kwargs: dict[str, Any], name: str) -> dict[str, Any]:
     extractor = kwargs.get("features_extractor_class")
     if extractor is not None and _class_name(extractor) not in EXTRACTORS:
         known = ", ".join(known.rpartition(".")[2] for known in EXTRACTORS)
-        raise InputError(
+        raise UnsupportedPolicy(
             f"{name}: features extractor {_class_name(extractor)[:120]!r} is not supported: expected one of {known}; "
-            "load the model in Python and pass its object to load_teacher"
+            f"{_LIVE}"
         )
     options: dict[str, Any] = {}
     if kwargs.get("activation_fn") is not None:

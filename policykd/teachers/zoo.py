@@ -55,11 +55,11 @@ def details_of(zip_path: Path) -> Path | None:
     return None
 
 
-def read_entry(zip_path: Path, details: Path, *, statistics_given: bool) -> ZooEntry:
+def read_entry(zip_path: Path, details: Path, *, statistics_given: bool, env_name: str | None = None) -> ZooEntry:
     """The settings beside a zip of the zoo.
 
     InputError where they name something that is not supported, or statistics that are missing; `statistics_given`
-    says that the user passed some.
+    says that the user passed some. `env_name` is the id where args.yml names none, by default the folder's name.
     """
     config = read_yaml(details / "config.yml") if (details / "config.yml").is_file() else {}
     args = read_yaml(details / "args.yml") if (details / "args.yml").is_file() else {}
@@ -69,7 +69,7 @@ def read_entry(zip_path: Path, details: Path, *, statistics_given: bool) -> ZooE
                 f"{details / 'config.yml'}: the teacher was trained with {key} {_short(config[key])}, which is not "
                 "supported yet: use a teacher without it"
             )
-    env_id = args.get("env") if isinstance(args.get("env"), str) else details.name
+    env_id = args.get("env") if isinstance(args.get("env"), str) else details.name if env_name is None else env_name
     statistics = None
     if not statistics_given and (_normalises(config) or _unsaid(details)):
         statistics = _statistics(zip_path, details)
@@ -96,11 +96,17 @@ def _normalises(config: dict[str, Any]) -> bool:
 
 def _unsaid(details: Path) -> bool:
     """Whether there are statistics and no configuration that speaks of them."""
-    return (details / STATISTICS).is_file() and not (details / "config.yml").is_file()
+    return _statistics_file(details).is_file() and not (details / "config.yml").is_file()
+
+
+def _statistics_file(details: Path) -> Path:
+    """vecnormalize.pkl, or by the name that the zoo gives it on the Hub."""
+    on_hub = details / "vec_normalize.pkl"
+    return on_hub if on_hub.is_file() else details / STATISTICS
 
 
 def _statistics(zip_path: Path, details: Path) -> Path:
-    path = details / STATISTICS
+    path = _statistics_file(details)
     if zip_path.name == BEST or zip_path.name.startswith(_CHECKPOINT):
         raise InputError(
             f"{zip_path}: was trained with normalised observations, and {path} belongs to the final model, not to this "
@@ -116,7 +122,8 @@ def _statistics(zip_path: Path, details: Path) -> Path:
 
 def _env_kwargs(args: dict[str, Any], config: dict[str, Any], details: Path) -> dict[str, Any]:
     merged: dict[str, Any] = {}
-    for kwargs in (config.get("env_kwargs"), args.get("env_kwargs")):
+    own = read_yaml(details / "env_kwargs.yml") if (details / "env_kwargs.yml").is_file() else None
+    for kwargs in (own, config.get("env_kwargs"), args.get("env_kwargs")):
         if kwargs in (None, "", []):
             continue
         if not isinstance(kwargs, dict) or not all(_is_plain(value) for value in kwargs.values()):
@@ -124,7 +131,7 @@ def _env_kwargs(args: dict[str, Any], config: dict[str, Any], details: Path) -> 
                 f"{details}: env_kwargs {_short(kwargs)} is no mapping of plain values: mend args.yml, "
                 "or pass the zip alone"
             )
-        merged.update({str(key): value for key, value in kwargs.items()})
+        merged.update({str(key): value for key, value in kwargs.items() if key != "render_mode"})
     return merged
 
 

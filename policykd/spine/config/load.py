@@ -26,6 +26,7 @@ OPTIONS: dict[str, KeyPath] = {
     "vec_normalize": ("vec_normalize",),
     "env": ("env", "id"),
     "allow_import": ("env", "allow_import"),
+    "trust": ("trust",),
     "seed": ("seed",),
     "device": ("device",),
     "keep": ("gate", "keep"),

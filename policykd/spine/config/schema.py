@@ -197,9 +197,12 @@ class Config(Section):
     """One complete run."""
 
     teacher: str = "builtin:cartpole"
-    """An SB3 zip, an RL-Zoo folder, a run folder of ours, or `builtin:NAME`."""
+    """An SB3 zip, an RL-Zoo folder, a run folder of ours, `builtin:NAME`, or `hf:ORG/REPO[@COMMIT]`."""
     vec_normalize: str | None = None
     """Statistics (vecnormalize.pkl or our normalizer.json) to apply instead of those that the source brings."""
+    trust: bool = False
+    """Whether stable-baselines3's own loader, which runs what a file holds, may open the teacher where only the file's
+    own code understands it."""
     env: EnvConfig = EnvConfig()
     student: StudentConfig = StudentConfig()
     loss: LossConfig = LossConfig()

@@ -254,3 +254,51 @@ def test_sigterm_stops_with_a_checkpoint_and_130(tmp_path):
     assert err.splitlines()[-1] == "policykd: stopped by SIGTERM; continue with --resume r"
     assert (tmp_path / "r/checkpoints/latest.json").is_file()
     assert not (tmp_path / "r/result.json").exists()
+
+
+# --- inspect --episodes -----------------------------------------------------------------------------------------------
+
+
+def test_inspect_judges_and_ranks(cli, run_folder):
+    code, out, err = cli("inspect", "builtin:cartpole", run_folder, "--episodes", 3, "--seed", 7)
+    assert (code, err) == (0, ["judge"])
+    for word in ("entropy", "above random", "seeds 7 to 9", "clearly better than 2", "builtin:cartpole"):
+        assert word in out
+    assert max(map(len, out.splitlines())) <= 80
+    code, out, _ = cli("inspect", "builtin:cartpole", run_folder, "--episodes", 3, "--json")
+    assert [one["judged"]["rank"] for one in json.loads(out)] == [1, 2]
+    code, out, _ = cli("inspect", "builtin:cartpole", "--episodes", 2, "--json")
+    assert json.loads(out)["judged"]["episodes"] == 2
+
+
+def test_inspect_of_several_files_gives_a_list(cli, run_folder):
+    code, out, err = cli("inspect", "builtin:cartpole", run_folder, "--json")
+    assert (code, err) == (0, [])
+    assert [one["kind"] for one in json.loads(out)] == ["teacher", "student"]
+    assert cli("inspect", "builtin:cartpole", run_folder)[1].count("\n  kind ") == 1
+
+
+@pytest.mark.parametrize("words", [("--env", "X-v1"), ("--seed", 3), ("--allow-import",)])
+def test_inspect_says_what_needs_episodes(refused, words):
+    assert "add --episodes N" in refused("inspect", "builtin:cartpole", *words)
+
+
+def test_sigterm_during_inspect_episodes_exits_130(tmp_path):
+    process = shell("inspect", "builtin:cartpole", "--episodes", 100_000, cwd=tmp_path)
+    assert process.stderr.readline() == "judge\n"
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped by SIGTERM" in err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a FIFO")
+@pytest.mark.parametrize("command", ["inspect", "play"])
+def test_sigterm_outside_of_any_loop_exits_130(tmp_path, command):
+    os.mkfifo(tmp_path / "slow.zip")  # reading it waits for a writer
+    process = shell(command, "slow.zip", cwd=tmp_path)
+    writer = os.open(tmp_path / "slow.zip", os.O_WRONLY)  # returns when the command has opened it
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    os.close(writer)
+    assert (process.returncode, out, err) == (130, "", "policykd: stopped\n")

@@ -13,10 +13,13 @@ import torch
 from stable_baselines3 import PPO
 
 from policykd import api
+from policykd.learn.notes import notes_of
 from policykd.spine.checkpoint import RunFolder
 from policykd.spine.config.schema import Config
 from policykd.spine.errors import InputError, Interrupted
 from policykd.spine.stop import StopFlag
+from policykd.spine.tracker import NullTracker
+from policykd.spine.types import Footprint
 from policykd.teachers.base import Teacher
 from policykd.teachers.live import from_model
 
@@ -148,3 +151,32 @@ def test_a_teacher_like_random_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not clearly above"):
         api.distill(tiny(0), teacher=teacher, out=tmp_path / "run")
     assert np.isfinite(teacher.network.layers[-1].weight.numpy()).all()
+
+
+class Notes(NullTracker):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def test_a_student_no_smaller_than_its_teacher_is_said_once_and_recorded(tmp_path: Path) -> None:
+    quick = {"rollout": {"rounds": 2, "timesteps": 2000}, "update": {"n_updates": 20}}
+    tracker = Notes()
+    larger = api.distill(tiny(0, **quick), teacher=scripted(), out=tmp_path / "larger", tracker=tracker)
+    (line,) = [line for line in tracker.lines if line.startswith("student: ")]
+    assert "has 58 parameters, no fewer than the teacher's 10" in line
+    assert "smaller student.width, or student.depth=0 (10)" in line
+    assert larger.result["notes"] == [line]
+
+
+@pytest.mark.parametrize(("widths", "said"), [([2], True), ([1, 8], False), ([1], False)])
+def test_the_smallest_of_a_family_decides(widths: list[int], said: bool) -> None:
+    teacher = api.load_teacher(scripted())
+    params = {1: 9, 2: 16}  # of 4 inputs, one hidden layer, 2 outputs
+    teacher = teacher.with_info(footprint=Footprint(params[2], 0, 0))
+    notes = notes_of(Config.model_validate({"student": {"width": widths, "depth": 1}}), teacher)
+    assert bool(notes) is said

@@ -89,7 +89,7 @@ def test_missing_and_foreign_files(tmp_path: Path, cartpole: Path) -> None:
     refused(tmp_path / "CartPole-v2.zip", "no such file", "did you mean", "CartPole-v1.zip")
     refused(tmp_path / "no" / "x.zip", "no such file", "nor a folder")
     refused("x" * 5000, "no such file")
-    refused("hf:org/repo", "not supported yet")
+    refused("hf:repo", "expected hf:ORG/REPO")
     refused(3, "teacher is a int", "RL-Zoo folder")
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -123,7 +123,7 @@ def test_unsupported_models(tmp_path: Path) -> None:
     PPO(
         "MlpPolicy", Spaces(box(4), spaces.Discrete(2)), policy_kwargs={"features_extractor_class": CustomExtractor}
     ).save(path)
-    refused(path, "CustomExtractor", "NatureCNN")
+    refused(path, "CustomExtractor", "NatureCNN", "live model in Python, or --trust")
     odd = PPO(
         "MlpPolicy", Spaces(box(4), spaces.Discrete(2)), policy_kwargs={"activation_fn": nn.LogSigmoid}, device="cpu"
     )

@@ -1,0 +1,28 @@
+"""What a run says of itself once, in one line each: told while it runs, and kept in result.json."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from policykd.spine.config.schema import Config
+from policykd.students.family import MemberSpec, members_of
+from policykd.teachers.base import Teacher
+
+
+def notes_of(config: Config, teacher: Teacher) -> list[str]:
+    """The notes of a run whose configuration has no `auto` left."""
+    n_inputs, n_means = int(np.prod(teacher.observation_space.shape or (1,))), teacher.distribution.n_means
+
+    def params(spec: MemberSpec) -> int:
+        return spec.footprint(n_inputs, n_means).params
+
+    smallest = min(map(params, members_of(config.student)))
+    theirs = teacher.info.footprint.params
+    if smallest < theirs:
+        return []
+    linear = "" if config.student.depth == 0 else f" ({params(MemberSpec(0, 0, 0)):,})"
+    line = (
+        f"student: the smallest has {smallest:,} parameters, no fewer than the teacher's {theirs:,}, so nothing gets "
+        f"smaller: choose a smaller student.width, or student.depth=0{linear}"
+    )
+    return [line]
