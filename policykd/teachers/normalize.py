@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from policykd.spine.errors import InputError
+from policykd.spine.errors import InputError, brief
 from policykd.teachers.pickledarrays import as_array, as_state, kind_of
 from policykd.teachers.pickledata import Call, DecodeError, decode
 
@@ -104,18 +104,20 @@ def normalizer_from_json(doc: Any, name: str) -> Normalizer:
     """The inverse of `Normalizer.to_json`; `name` is how messages call the document."""
     try:
         if doc["format"] != FORMAT:
-            raise InputError(f"{name}: format {doc['format']!r}, expected {FORMAT}: use a newer policykd")
+            raise InputError(f"{name}: format {brief(doc['format'])}, expected {FORMAT}: use a newer policykd")
         mean, var = np.asarray(doc["mean"], np.float64), np.asarray(doc["var"], np.float64)
         return _checked(Normalizer(mean, var, float(doc["epsilon"]), float(doc["clip_obs"])), name)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"{name}: no normaliser document ({type(error).__name__}: {error}); {_REMEDY}") from error
+        raise InputError(
+            f"{name}: no normaliser document ({type(error).__name__}: {brief(error)}); {_REMEDY}"
+        ) from error
 
 
 def _from_json_bytes(data: bytes, name: str) -> Normalizer:
     try:
         doc = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{name}: not readable as JSON ({error}); {_REMEDY}") from error
+        raise InputError(f"{name}: not readable as JSON ({brief(error)}); {_REMEDY}") from error
     return normalizer_from_json(doc, name)
 
 
