@@ -144,6 +144,7 @@ def attempt(job: dict[str, Any], opener: Callable[[str], Any], watch: Watch, mem
     watch.events = []
     memory.start()
     signal.setitimer(signal.ITIMER_PROF, _HARD_SECONDS)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 2 * _HARD_SECONDS)  # ends the process where C code never returns
     start, found, lines = time.process_time(), None, []
     watch.folder = folder
     try:
@@ -157,6 +158,7 @@ def attempt(job: dict[str, Any], opener: Callable[[str], Any], watch: Watch, mem
         outcome, text = "escaped", f"{type(error).__name__}: {error}"[:300]
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         watch.folder = ""
     seconds, peak = time.process_time() - start, memory.above()
     if outcome == "read" and found is not None:
