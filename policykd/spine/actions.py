@@ -9,7 +9,14 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from policykd.spine.errors import brief
+
 Array = NDArray[Any]
+DTYPES = frozenset(
+    {"bool", "float16", "float32", "float64", *(f"{u}int{bits}" for u in ("", "u") for bits in (8, 16, 32, 64))}
+)
+"""What a document may name; `np.dtype` itself parses, and evaluates, whatever text it is given."""
+_MAX_DIMS = 32
 Kind = Literal["discrete", "multi_discrete", "multi_binary", "clip", "unscale"]
 
 
@@ -65,19 +72,33 @@ class ActionMap:
     @classmethod
     def from_json(cls, doc: dict[str, Any]) -> ActionMap:
         """The inverse of `to_json`; ValueError for an unknown kind or bounds that do not fit the shape."""
-        kind, low, high = doc["kind"], doc["low"], doc["high"]
+        kind, shape, low, high = doc["kind"], sizes_of(doc["shape"]), doc["low"], doc["high"]
         if kind not in get_args(Kind):
-            raise ValueError(f"action map kind {kind!r} is not known: expected one of {', '.join(get_args(Kind))}")
-        if kind in ("clip", "unscale") and not len(low) == len(high) == math.prod(doc["shape"]):
-            raise ValueError(f"action map has {len(low)} and {len(high)} bounds for the shape {doc['shape']}")
+            raise ValueError(f"action map kind {brief(kind)} is not known: expected one of {', '.join(get_args(Kind))}")
+        if kind in ("clip", "unscale") and not len(low) == len(high) == math.prod(shape):
+            raise ValueError(f"action map has {len(low)} and {len(high)} bounds for the shape {shape}")
+        if doc["dtype"] not in DTYPES:
+            raise ValueError(f"action map dtype {brief(doc['dtype'])} is not known: expected a numeric one of numpy")
         return cls(
             kind=kind,
-            shape=tuple(int(x) for x in doc["shape"]),
-            dtype=str(doc["dtype"]),
+            shape=shape,
+            dtype=doc["dtype"],
             low=tuple(float(x) for x in low),
             high=tuple(float(x) for x in high),
             start=tuple(int(x) for x in doc["start"]),
         )
+
+
+def sizes_of(values: Any, most: int = _MAX_DIMS) -> tuple[int, ...]:
+    """A shape out of a document: at most `most` whole numbers from 0 to 2^31; ValueError for anything else.
+
+    Checked before they are multiplied: a product of texts or of long numbers would fill the memory.
+    """
+    if not isinstance(values, list) or len(values) > most:
+        raise ValueError(f"expected a list of at most {most} sizes, found a {type(values).__name__}")
+    if not all(type(value) is int and 0 <= value <= 2**31 for value in values):
+        raise ValueError("sizes must be whole numbers from 0 to 2^31")
+    return tuple(values)
 
 
 def _number(value: float) -> float | str:

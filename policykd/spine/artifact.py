@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from policykd.spine.errors import InputError
+from policykd.spine.errors import InputError, brief
 from policykd.spine.files import write_atomic
 
 FORMAT = 1
 _KEY = "policykd"
 _MAX_HEADER = 1 << 22
+_MAX_FILE = 1 << 27  # 32 million weights; reading takes four times as much memory
 
 
 def save_artifact(path: Path, tensors: Mapping[str, NDArray[Any]], document: dict[str, Any]) -> int:
@@ -42,13 +43,13 @@ def load_artifact(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         tensors = load(data)
     except (SafetensorError, ValueError, KeyError, OverflowError) as error:
         raise InputError(
-            f"{path}: not a safetensors file ({error}); give a student.safetensors made by policykd"
+            f"{path}: not a safetensors file ({brief(error)}); give a student.safetensors made by policykd"
         ) from None
     document = _document(path, data)
     for name, value in tensors.items():
         if value.dtype != np.float32 or not np.isfinite(value).all():
             raise InputError(
-                f"{path}: tensor {name} is not finite float32; the file is damaged, save the student again"
+                f"{path}: tensor {brief(name)} is not finite float32; the file is damaged, save the student again"
             )
     return tensors, document
 
@@ -61,6 +62,9 @@ def read_header(path: Path) -> dict[str, Any]:
 def _read(path: Path) -> bytes:
     if not path.is_file():
         raise InputError(f"{path}: no such file; give a student.safetensors made by policykd")
+    size = path.stat().st_size
+    if size > _MAX_FILE:
+        raise InputError(f"{path}: {size} bytes, expected at most {_MAX_FILE}; not a policykd student")
     return path.read_bytes()
 
 
@@ -68,7 +72,8 @@ def _document(path: Path, data: bytes) -> dict[str, Any]:
     length = int.from_bytes(data[:8], "little")
     if length > _MAX_HEADER:
         raise InputError(f"{path}: header of {length} bytes, expected at most {_MAX_HEADER}; not a policykd student")
-    text = json.loads(data[8 : 8 + length]).get("__metadata__", {}).get(_KEY)
+    metadata = json.loads(data[8 : 8 + length]).get("__metadata__")
+    text = metadata.get(_KEY) if isinstance(metadata, dict) else None
     if text is None:
         raise InputError(
             f"{path}: safetensors file without a {_KEY} header; give a student.safetensors made by policykd"
@@ -76,8 +81,10 @@ def _document(path: Path, data: bytes) -> dict[str, Any]:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: header {_KEY} is not JSON ({error}); the file is damaged") from None
+        raise InputError(f"{path}: header {_KEY} is not JSON ({brief(error)}); the file is damaged") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         found = document.get("format") if isinstance(document, dict) else type(document).__name__
-        raise InputError(f"{path}: format {found!r}, this version reads {FORMAT}; use the policykd that wrote the file")
+        raise InputError(
+            f"{path}: format {brief(found)}, this version reads {FORMAT}; use the policykd that wrote the file"
+        )
     return document

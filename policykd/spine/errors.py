@@ -3,6 +3,20 @@
 from __future__ import annotations
 
 
+def brief(found: object, limit: int = 160) -> str:
+    """What a file said, for a message: one printable line of at most `limit` characters, however hostile the file.
+
+    Text (also an error's) stays as it is, anything else is shown by its repr.
+    """
+    try:
+        text = str(found) if isinstance(found, str | Exception) else repr(found)
+    except (ValueError, RecursionError):  # a number of more than 4300 digits, lists too deep to print
+        text = f"a {type(found).__name__}"
+    line = "".join(char if char.isprintable() else " " for char in text[: 4 * limit])
+    short = " ".join(line.split())
+    return short if len(short) <= limit and len(text) <= 4 * limit else f"{short[: limit - 3]}..."
+
+
 class PolicykdError(Exception):
     """Base of every error raised on purpose. `exit_code` is what the command line returns for it."""
 

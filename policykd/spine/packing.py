@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from policykd.spine.errors import InputError
+from policykd.spine.actions import DTYPES, sizes_of
+from policykd.spine.errors import InputError, brief
 
 if TYPE_CHECKING:
     import torch
@@ -187,9 +188,11 @@ def _walk(doc: SpaceDoc, path: Path) -> Iterator[tuple[Path, SpaceDoc]]:
 
 def _leaf(doc: SpaceDoc, path: Path, begin: int) -> Leaf:
     if doc["type"] == "Box":
-        return Leaf(path, tuple(doc["shape"]), str(doc["dtype"]), begin)
+        if doc["dtype"] not in DTYPES:
+            raise ValueError(f"dtype {brief(doc['dtype'])} is not known")
+        return Leaf(path, sizes_of(doc["shape"]), doc["dtype"], begin)
     if doc["type"] == "MultiBinary":
-        return Leaf(path, tuple(doc["shape"]), "int8", begin)
+        return Leaf(path, sizes_of(doc["shape"]), "int8", begin)
     if doc["type"] == "Discrete":
         return Leaf(path, (), "int64", begin, (int(doc["n"]),), (int(doc["start"]),))
     nvec = np.asarray(doc["nvec"])

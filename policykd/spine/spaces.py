@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from policykd.spine.actions import ActionMap
-from policykd.spine.errors import InputError
+from policykd.spine.actions import DTYPES, ActionMap, sizes_of
+from policykd.spine.errors import InputError, brief
 
 if TYPE_CHECKING:
     from gymnasium import Space
 
 SpaceDoc = dict[str, Any]
+_MAX_DEPTH = 16
 
 
 def encode_space(space: Space[Any]) -> SpaceDoc:
@@ -43,13 +44,17 @@ def encode_space(space: Space[Any]) -> SpaceDoc:
     )
 
 
-def decode_space(doc: SpaceDoc) -> Space[Any]:
-    """The inverse of `encode_space`."""
+def decode_space(doc: SpaceDoc, depth: int = 0) -> Space[Any]:
+    """The inverse of `encode_space`; `depth` counts the spaces around this one."""
     from gymnasium import spaces
 
     kind = doc["type"]
+    if depth > _MAX_DEPTH:
+        raise InputError(f"spaces within spaces, more than {_MAX_DEPTH} deep: expected at most that")
     if kind == "Box":
-        shape, dtype = tuple(doc["shape"]), np.dtype(doc["dtype"])
+        if doc["dtype"] not in DTYPES:
+            raise InputError(f"dtype {brief(doc['dtype'])} is not known: expected a numeric one of numpy")
+        shape, dtype = sizes_of(doc["shape"]), np.dtype(doc["dtype"])
         number = float if dtype.kind == "f" else int  # a float cannot hold every 64-bit integer
         low, high = (np.array([number(x) for x in doc[key]], dtype).reshape(shape) for key in ("low", "high"))
         return spaces.Box(low, high, shape, dtype.type)
@@ -58,14 +63,14 @@ def decode_space(doc: SpaceDoc) -> Space[Any]:
     if kind == "MultiDiscrete":
         return spaces.MultiDiscrete(np.asarray(doc["nvec"]), start=np.asarray(doc["start"]))
     if kind == "MultiBinary":
-        shape = tuple(doc["shape"])
+        shape = sizes_of(doc["shape"])
         return spaces.MultiBinary(shape if len(shape) != 1 else shape[0])
     if kind == "Dict":
-        return spaces.Dict({key: decode_space(sub) for key, sub in doc["spaces"].items()})
+        return spaces.Dict({key: decode_space(sub, depth + 1) for key, sub in doc["spaces"].items()})
     if kind == "Tuple":
-        return spaces.Tuple([decode_space(sub) for sub in doc["spaces"]])
+        return spaces.Tuple([decode_space(sub, depth + 1) for sub in doc["spaces"]])
     raise InputError(
-        f"space type {kind!r} is not known: expected Box, Discrete, MultiDiscrete, MultiBinary, Dict, Tuple"
+        f"space type {brief(kind)} is not known: expected Box, Discrete, MultiDiscrete, MultiBinary, Dict, Tuple"
     )
 
 

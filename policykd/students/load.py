@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
+from policykd.spine.actions import sizes_of
 from policykd.spine.artifact import load_artifact
 from policykd.spine.device import resolve_device
-from policykd.spine.errors import InputError
+from policykd.spine.errors import InputError, brief
 from policykd.spine.packing import packing_from_json
 from policykd.spine.types import Array
 from policykd.students.numpy_backend import NumpyStudent
@@ -18,6 +19,7 @@ from policykd.students.numpy_backend import NumpyStudent
 if TYPE_CHECKING:
     from policykd.students.mlp import MlpStudent
 
+_MAX_LAYERS, _MAX_BRANCHES = 1_000, 100_000
 _N_MEANS = {"Categorical": "n", "Bernoulli": "n", "DiagGaussian": "dim", "SquashedDiagGaussian": "dim"}
 
 
@@ -58,8 +60,9 @@ def load_student(
         AttributeError,
         OverflowError,
         AssertionError,
+        RecursionError,
     ) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = f"{type(error).__name__}: {brief(error)}"
         raise InputError(
             f"{file}: header does not describe a student that acts ({reason}); the file is damaged"
         ) from None
@@ -72,31 +75,34 @@ def _check(path: Path, tensors: dict[str, Array], document: dict[str, Any]) -> N
     for name in expected.keys() | found.keys():
         if expected.get(name) != found.get(name):
             wanted, seen = expected.get(name, "nothing"), found.get(name, "nothing")
-            raise InputError(f"{path}: tensor {name} has shape {seen}, its header says {wanted}; the file is damaged")
+            raise InputError(
+                f"{path}: tensor {brief(name)} has shape {seen}, its header says {wanted}; the file is damaged"
+            )
 
 
 def _expected_shapes(path: Path, document: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     try:
         architecture, distribution = document["architecture"], document["distribution"]
-        kind, layers = architecture["kind"], [(int(i), int(o)) for i, o in architecture["layers"]]
+        kind, layers = architecture["kind"], [_pair(sizes) for sizes in architecture["layers"][:_MAX_LAYERS]]
         known = kind == "mlp" and architecture["activation"] in ("tanh", "relu") and document["action_map"]["kind"]
         if not known or not float(architecture["normaliser_limit"]) > 0:
-            raise InputError(f"{path}: architecture {kind!r} is not known to this version; update policykd")
+            raise InputError(f"{path}: architecture {brief(kind)} is not known to this version; update policykd")
         family = distribution["type"]
-        outputs = sum(distribution["nvec"]) if family == "MultiCategorical" else int(distribution[_N_MEANS[family]])
+        branches = distribution["nvec"] if family == "MultiCategorical" else [distribution[_N_MEANS[family]]]
+        outputs = sum(sizes_of(branches, most=_MAX_BRANCHES))
         n_inputs = packing_from_json(document["observation_space"]).n_features
         document["action_space"], document["provenance"]
         if not isinstance(document.get("masked", False), bool):
-            raise ValueError(f"masked is {document['masked']!r}, expected true or false")
-    except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"masked is {brief(document['masked'])}, expected true or false")
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError, AttributeError, IndexError) as error:
         raise InputError(
-            f"{path}: header is incomplete ({type(error).__name__}: {error}); the file is damaged"
+            f"{path}: header is incomplete ({type(error).__name__}: {brief(error)}); the file is damaged"
         ) from None
     chained = all(a[1] == b[0] for a, b in pairwise(layers))
     if not layers or not chained or (layers[0][0], layers[-1][1]) != (n_inputs, outputs):
         raise InputError(
-            f"{path}: layers {layers} do not fit together, or not to {n_inputs} inputs and {outputs} outputs; "
-            "the file is damaged"
+            f"{path}: layers {brief(layers)} do not fit together, or not to {brief(n_inputs)} inputs and {outputs} "
+            "outputs; the file is damaged"
         )
     shapes: dict[str, tuple[int, ...]] = {"normaliser.mean": (layers[0][0],), "normaliser.scale": (layers[0][0],)}
     for k, (i, o) in enumerate(layers):
@@ -104,3 +110,9 @@ def _expected_shapes(path: Path, document: dict[str, Any]) -> dict[str, tuple[in
     if family.endswith("Gaussian"):
         shapes["log_std"] = (outputs,)
     return shapes
+
+
+def _pair(sizes: Any) -> tuple[int, int]:
+    """(inputs, outputs) of a layer."""
+    inputs, outputs = sizes_of(sizes)
+    return inputs, outputs

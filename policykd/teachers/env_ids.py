@@ -6,7 +6,7 @@ import re
 
 from policykd.spine.errors import InputError
 
-_ID = re.compile(r"^(?:(?P<namespace>[\w.-]+)/)?(?P<name>[\w.-]+?)(?:-v(?P<version>\d{1,9}))?$", re.ASCII)
+_ID = re.compile(r"^(?:(?P<namespace>[\w.-]+)/)?(?P<name>[\w.-]+?)(?:-v(?P<version>\d{1,9}))?\Z", re.ASCII)
 
 
 def modern_id(env_id: str, source: str) -> tuple[str, str | None]:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from policykd.spine.errors import InputError
+from policykd.spine.errors import InputError, brief
 from policykd.teachers.pickledarrays import as_array, as_state, kind_of
 from policykd.teachers.pickledata import Call, DecodeError, decode
 
@@ -123,12 +123,14 @@ def normalizer_from_json(doc: Any, name: str) -> Statistics:
     """The inverse of `Normalizer.to_json`; `name` is how messages call the document."""
     try:
         if doc["format"] != FORMAT:
-            raise InputError(f"{name}: format {doc['format']!r}, expected {FORMAT}: use a newer policykd")
+            raise InputError(f"{name}: format {brief(doc['format'])}, expected {FORMAT}: use a newer policykd")
         if "keys" in doc:
             return KeyedNormalizer({str(key): _one_from_json(part, name) for key, part in doc["keys"].items()})
         return _one_from_json(doc, name)
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-        raise InputError(f"{name}: no normaliser document ({type(error).__name__}: {error}); {_REMEDY}") from error
+        raise InputError(
+            f"{name}: no normaliser document ({type(error).__name__}: {brief(error)}); {_REMEDY}"
+        ) from error
 
 
 def _one_from_json(doc: Any, name: str) -> Normalizer:
@@ -140,7 +142,7 @@ def _from_json_bytes(data: bytes, name: str) -> Statistics:
     try:
         doc = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{name}: not readable as JSON ({error}); {_REMEDY}") from error
+        raise InputError(f"{name}: not readable as JSON ({brief(error)}); {_REMEDY}") from error
     return normalizer_from_json(doc, name)
 
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import io
 import pickletools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 MAX_BYTES = 64 * 2**20  # of one pickle, unless a caller says otherwise
 MAX_OPCODES = 500_000  # about half a second; a state dict has 40 for each tensor
+MAX_FIELD_OPCODES = 50_000  # of a serialised field of a model; a space has about 200
 MAX_INT_BYTES = 16  # torch's legacy magic number has 10
+_CODES = {opcode.code: opcode for opcode in pickletools.opcodes}
 _MARK = object()
 
 
@@ -61,12 +63,14 @@ class PersistentId:
     value: Any
 
 
-def decode(data: bytes, *, max_bytes: int = MAX_BYTES) -> Any:
+def decode(data: bytes, *, max_bytes: int = MAX_BYTES, max_opcodes: int = MAX_OPCODES) -> Any:
     """The tree of the first pickle in `data`; DecodeError for anything that is not plain, bounded data."""
-    return decode_from(data, 0, max_bytes=max_bytes)[0]
+    return decode_from(data, 0, max_bytes=max_bytes, max_opcodes=max_opcodes)[0]
 
 
-def decode_from(data: bytes, start: int, *, max_bytes: int = MAX_BYTES) -> tuple[Any, int]:
+def decode_from(
+    data: bytes, start: int, *, max_bytes: int = MAX_BYTES, max_opcodes: int = MAX_OPCODES
+) -> tuple[Any, int]:
     """The tree of the pickle that starts at byte `start`, and the position behind it."""
     if len(data) - start > max_bytes:
         raise DecodeError(f"{len(data) - start} bytes, more than the limit of {max_bytes}")
@@ -74,13 +78,31 @@ def decode_from(data: bytes, start: int, *, max_bytes: int = MAX_BYTES) -> tuple
     stream.seek(start)
     machine = _Machine()
     try:
-        for count, (opcode, arg, _) in enumerate(pickletools.genops(stream)):
-            if count > MAX_OPCODES:
-                raise DecodeError(f"more than {MAX_OPCODES} opcodes")
-            machine.step(opcode.name, arg)
+        for count, (name, arg) in enumerate(_operations(stream)):
+            if count > max_opcodes:
+                raise DecodeError(f"more than {max_opcodes} opcodes")
+            machine.step(name, arg)
     except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError, UnicodeError) as error:
         raise DecodeError(f"not a readable pickle ({type(error).__name__}: {str(error)[:120]})") from error
     return machine.result, stream.tell()
+
+
+def _operations(stream: io.BytesIO) -> Iterator[tuple[str, Any]]:
+    """(name, argument) of each opcode up to STOP.
+
+    As `pickletools.genops`, but an opcode that is not on the list ends it before its argument is read: some arguments
+    are text that Python would parse, with codecs that it would import for that.
+    """
+    name = ""
+    while name != "STOP":
+        code = stream.read(1)
+        opcode = _CODES.get(code.decode("latin-1"))
+        if opcode is None:
+            raise DecodeError(f"no opcode {code!r}" if code else "it ends before its STOP")
+        name = opcode.name
+        if name not in _KNOWN:
+            raise DecodeError(f"opcode {name} is not allowed")
+        yield name, None if opcode.arg is None else opcode.arg.reader(stream)
 
 
 class _Machine:
@@ -92,7 +114,7 @@ class _Machine:
         self.result: Any = None
 
     def step(self, name: str, arg: Any) -> None:
-        """One opcode; DecodeError for one that is not on the list."""
+        """One opcode of those that are known."""
         if name in _CONSTANTS:
             self.stack.append(_CONSTANTS[name])
         elif name in _LITERALS:
@@ -103,8 +125,6 @@ class _Machine:
             self.stack.append(arg)
         elif name in _OPERATIONS:
             _OPERATIONS[name](self, arg)
-        elif name not in _IGNORED:
-            raise DecodeError(f"opcode {name} is not allowed")
 
     def pop(self) -> Any:
         value = self.stack.pop()
@@ -260,3 +280,4 @@ _OPERATIONS: dict[str, Callable[[_Machine, Any], Any]] = {
     "LONG_BINGET": lambda m, arg: m.stack.append(m.memo[arg]),
     "STOP": lambda m, _: _stop(m),
 }
+_KNOWN = frozenset(_CONSTANTS) | _LITERALS | _INTEGERS | _IGNORED | frozenset(_OPERATIONS)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from policykd.spine.errors import InputError
 from policykd.teachers.pickledarrays import MAX_DIMS, as_array, as_dict, as_dtype, as_state, is_array, kind_of
-from policykd.teachers.pickledata import DecodeError, decode
+from policykd.teachers.pickledata import MAX_FIELD_OPCODES, DecodeError, decode
 
 if TYPE_CHECKING:
     from gymnasium import Space
@@ -71,10 +71,14 @@ def _kind(entry: Any) -> str:
     )
 
 
+def _decoded(text: Any) -> Any:
+    return decode(base64.b64decode(text, validate=True), max_opcodes=MAX_FIELD_OPCODES)
+
+
 def _serialised(entry: dict[str, Any], kind: str) -> dict[str, Any]:
     """The attributes in the serialised field that are numbers or arrays; none where the field is not readable."""
     try:
-        state = as_state(decode(base64.b64decode(entry[":serialized:"], validate=True)), kind)
+        state = as_state(_decoded(entry[":serialized:"]), kind)
     except (KeyError, TypeError, ValueError, binascii.Error, DecodeError):
         return {}
     names = ("low", "high", "n", "nvec", "start")

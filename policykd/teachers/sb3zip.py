@@ -22,12 +22,12 @@ from policykd.teachers.modelspec import (
     UnsupportedPolicy,
 )
 from policykd.teachers.networks import ACTIVATIONS
-from policykd.teachers.pickledata import DecodeError, Symbol, decode
+from policykd.teachers.pickledata import MAX_FIELD_OPCODES, DecodeError, Symbol, decode
 from policykd.teachers.sb3spaces import read_space
 from policykd.teachers.weights import read_state_dict
 from policykd.teachers.ziptools import Archive
 
-MAX_FILE = 2**30
+MAX_FILE = 2**28
 _MAX_DATA = 16 * 2**20  # JSON takes up to 30 times its size in memory
 _MAX_WEIGHTS = 256 * 2**20
 _MAX_TEXT = 64 * 2**10
@@ -110,7 +110,7 @@ def _printed_class(entry: dict[str, Any]) -> str:
 def _serialised_class(entry: dict[str, Any]) -> str:
     """From the serialised reference, decoded as data; else the module alone, for the message."""
     try:
-        tree = decode(base64.b64decode(entry[":serialized:"], validate=True))
+        tree = decode(base64.b64decode(entry[":serialized:"], validate=True), max_opcodes=MAX_FIELD_OPCODES)
     except (KeyError, TypeError, ValueError, binascii.Error, DecodeError):
         tree = None
     return str(tree) if isinstance(tree, Symbol) else f"a class of {entry.get('__module__')}"

@@ -173,7 +173,10 @@ def _tensor(tree: Any, storage: Storages, cache: dict[str, bytes]) -> Array:
     key, kind, count = _reference(reference)
     if key not in cache:
         cache[key] = storage(key)
-    numbers = np.frombuffer(cache[key], "<u2" if kind == _BFLOAT16 else kind)
+    dtype = np.dtype("<u2" if kind == _BFLOAT16 else kind)
+    if len(cache[key]) % dtype.itemsize:
+        raise DecodeError(f"a storage of {len(cache[key])} bytes, which are no whole numbers of {dtype.itemsize} bytes")
+    numbers = np.frombuffer(cache[key], dtype)
     size, stride = as_shape(size), as_shape(stride)
     if len(numbers) != count or type(offset) is not int or offset < 0 or len(size) != len(stride):
         raise DecodeError(f"a tensor of size {size} over {len(numbers)} of {count} numbers")

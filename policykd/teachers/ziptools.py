@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from collections import Counter
 
-from policykd.spine.errors import InputError
+from policykd.spine.errors import InputError, brief
 
 MAX_MEMBERS = 20_000
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -21,7 +21,7 @@ class Archive:
         try:
             self._zip = zipfile.ZipFile(io.BytesIO(data))
         except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
-            raise InputError(f"{name}: not a readable zip ({error}); {remedy}") from error
+            raise InputError(f"{name}: not a readable zip ({brief(error)}); {remedy}") from error
         infos = self._zip.infolist()
         if len(infos) > MAX_MEMBERS:
             raise InputError(f"{name}: {len(infos)} members, more than the limit of {MAX_MEMBERS}; {remedy}")
@@ -57,7 +57,7 @@ class Archive:
             with self._zip.open(info) as stream:
                 data = stream.read(limit + 1)
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, RuntimeError) as error:
-            raise InputError(f"{self.name}: {member[:80]!r} is damaged ({error}); {self.remedy}") from error
+            raise InputError(f"{self.name}: {member[:80]!r} is damaged ({brief(error)}); {self.remedy}") from error
         if len(data) != info.file_size:
             raise InputError(f"{self.name}: {member[:80]!r} has {len(data)} of {info.file_size} bytes; {self.remedy}")
         return data

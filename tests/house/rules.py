@@ -22,6 +22,20 @@ BANNED_NAMES = {
     *("yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.unsafe_load_all", "yaml.full_load", "yaml.full_load_all"),
     *("yaml.Loader", "yaml.UnsafeLoader", "yaml.FullLoader", "pandas.read_pickle"),
 }
+NETWORK = {
+    *("socket", "ssl", "http", "urllib", "urllib3", "requests", "httpx", "aiohttp", "ftplib", "smtplib", "telnetlib"),
+    *(
+        "xmlrpc",
+        "socketserver",
+        "asyncio",
+        "websockets",
+        "paramiko",
+        "huggingface_hub",
+        "torch.hub",
+        "wandb",
+        "webbrowser",
+    ),
+}
 BANNED_FLAGS = {"shell", "allow_pickle"}
 SB3_LOADERS = {"load", "set_parameters", "load_from_zip_file", "load_from_pkl", "load_replay_buffer"}  # all unpickle
 
@@ -120,3 +134,20 @@ def _dotted(node: ast.expr, aliases: dict[str, str]) -> str:
         owner = _dotted(node.value, aliases)
         return f"{owner}.{node.attr}" if owner else ""
     return ""
+
+
+def network_problems(text: str) -> Iterator[str]:
+    """Imports of what could reach another machine, wherever in the file they stand."""
+    for node in ast.walk(ast.parse(text)):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            names = [str(node.args[0].value)] if called in ("import_module", "__import__") else []
+        for name in names:
+            if name in NETWORK or name.partition(".")[0] in NETWORK:
+                yield f"{node.lineno}: imports {name}, which can reach another machine"
+                break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,7 @@ from policykd.learn.ranking import _difference, entropy_on, latency_us
 from policykd.learn.session import Work
 from policykd.report.ranking import ranking_table
 from policykd.spine.errors import InputError, Interrupted
+from policykd.spine.packing import packing_of
 from policykd.spine.stop import NeverStop, StopFlag
 from policykd.spine.tracker import NullTracker
 from policykd.teachers.load import load_teacher
@@ -82,6 +84,7 @@ def test_entropy_is_the_mean_over_states_and_none_without_a_distribution():
 def test_latency_uses_one_thread_and_gives_the_others_back():
     class Timed:
         threads: set[int] = set()
+        packing = packing_of(gym.spaces.Box(-1, 1, (4,)))
 
         def predict(self, observation, deterministic):
             assert (observation.shape, deterministic) == ((4,), True)
