@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
 from sb3_contrib.ars.policies import ARSLinearPolicy
 from sb3_contrib.qrdqn.policies import QRDQNPolicy
 from sb3_contrib.tqc.policies import TQCPolicy
@@ -20,6 +19,7 @@ from torch import nn
 
 from policykd.teachers.base import Teacher
 from policykd.teachers.load import load_teacher
+from tests.support.comparing import same_distribution
 from tests.support.teachers import members, needs_shared, observations, shared_folder, shared_index
 
 pytestmark = needs_shared
@@ -71,12 +71,9 @@ def test_acts_as_the_networks_of_stable_baselines3_do(teacher: Teacher, record: 
     expected, _ = policy.predict(seen, deterministic=True)
     actions, _ = teacher.predict(batch, deterministic=True)
     np.testing.assert_array_equal(actions, expected)
-    if isinstance(policy, ActorCriticPolicy) and isinstance(teacher.action_space, spaces.Box):
-        with torch.no_grad():
-            theirs = policy.get_distribution(torch.from_numpy(seen).float()).distribution
-        params = teacher.distribution_params(torch.from_numpy(batch))
-        assert torch.equal(params[:, : theirs.mean.shape[1]], theirs.mean)
-        assert torch.allclose(params[:, theirs.mean.shape[1] :].exp(), theirs.stddev, rtol=1e-5)
+    params = teacher.distribution_params(torch.from_numpy(batch))
+    with torch.no_grad():
+        same_distribution(teacher, params, policy, torch.from_numpy(seen).float())
 
 
 def test_acts_in_todays_environment(teacher: Teacher) -> None:

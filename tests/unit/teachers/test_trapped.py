@@ -10,15 +10,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import numpy as np
 import pytest
-import torch
 from gymnasium import spaces
 from stable_baselines3 import PPO
 
 from policykd.spine.errors import InputError
 from policykd.teachers.load import load_teacher
+from tests.support.comparing import trapped
 from tests.support.teachers import (
     Gadget,
     Spaces,
@@ -49,35 +48,24 @@ def with_policy(path: Path, content: dict[str, bytes]) -> Path:
     return write_zip(path, members(path) | {"policy.pth": zip_bytes(content)})
 
 
-def test_no_loader_of_pickles_is_reached(zipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_loader_of_pickles_is_reached(zipped: Path, tmp_path: Path) -> None:
     statistics = tmp_path / "vecnormalize.pkl"
     statistics.write_bytes(pickle.dumps(Gadget(tmp_path / "sentinel")))
-    _trap(monkeypatch)
-    assert load_teacher(zipped).info.gsde
-    with pytest.raises(InputError):
-        load_teacher(zipped, vec_normalize=statistics)
-    with pytest.raises(AssertionError, match="trapped"):
-        pickle.loads(b"N.")
+    with trapped():
+        assert load_teacher(zipped).info.gsde
+        with pytest.raises(InputError):
+            load_teacher(zipped, vec_normalize=statistics)
+        with pytest.raises(AssertionError, match="trapped"):
+            pickle.loads(b"N.")
+        with pytest.raises(AssertionError, match="trapped"):
+            PPO.load(zipped)
 
 
 @needs_shared
 @pytest.mark.parametrize("record", shared_index(), ids=lambda record: record["folder"])
-def test_no_loader_of_pickles_is_reached_by_real_folders(
-    record: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _trap(monkeypatch)
-    assert load_teacher(shared_folder(record)).info.footprint.params == record["actor_params"]
-
-
-def _trap(monkeypatch: pytest.MonkeyPatch) -> None:
-    def trap(*args: Any, **kwargs: Any) -> Any:
-        raise AssertionError("trapped")
-
-    for module in (pickle, cloudpickle):
-        monkeypatch.setattr(module, "loads", trap)
-        monkeypatch.setattr(module, "load", trap)
-    monkeypatch.setattr(pickle, "Unpickler", trap)
-    monkeypatch.setattr(torch, "load", trap)
+def test_no_loader_of_pickles_is_reached_by_real_folders(record: dict[str, Any]) -> None:
+    with trapped():
+        assert load_teacher(shared_folder(record)).info.footprint.params == record["actor_params"]
 
 
 WATCH = """
