@@ -16,7 +16,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="which ones; all without a name")
     parser.add_argument("--teachers", type=Path, default=Path("../shared/teachers"), help="folder of RL-Zoo teachers")
-    parser.add_argument("--only", nargs="*", default=[], help="teachers (ALGO/ENV_1) instead of the named ones")
+    parser.add_argument("--only", nargs="*", default=[], help="teachers (ALGO/ENV_1) instead of all")
     parser.add_argument("--seeds", type=int, default=3, help="training seeds or repeats")
     parser.add_argument("--out", type=Path, help="a folder for the pages")
     options = parser.parse_args()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from policykd.spine.config.schema import Config
 from policykd.students.family import MemberSpec, members_of
 from policykd.teachers.base import Teacher
@@ -11,7 +9,7 @@ from policykd.teachers.base import Teacher
 
 def notes_of(config: Config, teacher: Teacher) -> list[str]:
     """The notes of a run whose configuration has no `auto` left."""
-    n_inputs, n_means = int(np.prod(teacher.observation_space.shape or (1,))), teacher.distribution.n_means
+    n_inputs, n_means = teacher.packing.n_features, teacher.distribution.n_means
 
     def params(spec: MemberSpec) -> int:
         return spec.footprint(n_inputs, n_means).params

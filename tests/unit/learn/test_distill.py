@@ -22,6 +22,7 @@ from policykd.spine.tracker import NullTracker
 from policykd.spine.types import Footprint
 from policykd.teachers.base import Teacher
 from policykd.teachers.live import from_model
+from tests.support.matrix import make_model
 
 # Holds the pole for all 500 steps from any start; sharp enough to be almost deterministic.
 CONTROLLER = torch.tensor([[-1.0, -5.0, -30.0, -10.0], [1.0, 5.0, 30.0, 10.0]])
@@ -180,3 +181,12 @@ def test_the_smallest_of_a_family_decides(widths: list[int], said: bool) -> None
     teacher = teacher.with_info(footprint=Footprint(params[2], 0, 0))
     notes = notes_of(Config.model_validate({"student": {"width": widths, "depth": 1}}), teacher)
     assert bool(notes) is said
+
+
+def test_a_student_of_packed_observations_counts_every_feature() -> None:
+    teacher = api.load_teacher(make_model("qrdqn-dict"))
+    features = teacher.packing.n_features  # a Dict of boxes: 8 numbers
+    config = Config.model_validate({"student": {"width": [2], "depth": 1}})
+    size = features * 2 + 2 + 2 * 3 + 3
+    assert notes_of(config, teacher.with_info(footprint=Footprint(size + 1, 0, 0))) == []
+    assert f"has {size} parameters" in notes_of(config, teacher.with_info(footprint=Footprint(size, 0, 0)))[0]
