@@ -16,11 +16,10 @@ def notes_of(config: Config, teacher: Teacher) -> list[str]:
 
     smallest = min(map(params, members_of(config.student)))
     theirs = teacher.info.footprint.params
-    if smallest < theirs:
+    if not theirs or smallest < theirs:  # nothing is known of a function's size
         return []
-    linear = "" if config.student.depth == 0 else f" ({params(MemberSpec(0, 0, 0)):,})"
-    line = (
-        f"student: the smallest has {smallest:,} parameters, no fewer than the teacher's {theirs:,}, so nothing gets "
-        f"smaller: choose a smaller student.width, or student.depth=0{linear}"
-    )
-    return [line]
+    line = f"student: the smallest has {smallest:,} parameters, no fewer than the teacher's {theirs:,}"
+    linear = params(MemberSpec(0, 0, 0))
+    if linear >= theirs:
+        return [f"{line}, and none can be smaller: a linear one has {linear:,}"]
+    return [f"{line}, so nothing gets smaller: choose a smaller student.width, or student.depth=0 ({linear:,})"]

@@ -16,7 +16,7 @@ from policykd.spine.config.schema import EnvConfig
 from policykd.spine.errors import InputError
 from policykd.students.mlp import MlpStudent
 from policykd.teachers.base import Teacher
-from policykd.teachers.load import load_teacher
+from policykd.teachers.load import HUB, load_teacher
 
 
 def play(
@@ -36,7 +36,7 @@ def play(
     policy = open_policy(student, trust=trust)
     master = load_teacher(teacher, trust=trust) if teacher is not None else None
     if master is None and video is not None:
-        master = _own_teacher(Path(student), trust=trust)
+        master = _own_teacher(Path(student))
     spec = policy_env(policy, student, env)
     alone = "teacher" if master is None and isinstance(policy, Teacher) else "student"
     policies: list[tuple[str, MlpStudent | Teacher]] = [(alone, policy)]
@@ -51,15 +51,19 @@ def play(
     return {"video": None if video is None else str(video), "seed": seed, "policies": played}
 
 
-def _own_teacher(folder: Path, *, trust: bool) -> Teacher | None:
-    """The teacher that a run folder names, where it can still be found; a film without it shows the student alone."""
+def _own_teacher(folder: Path) -> Teacher | None:
+    """The teacher that a run folder names, where it lies on this machine; a film without it shows the student alone.
+
+    That the folder names it is no word of the user's: nothing is fetched, and nothing is trusted.
+    """
     if not (folder / "config.yaml").is_file() or not (folder / "student.safetensors").is_file():
         return None
-    taught_by = read_header(folder / "student.safetensors").get("provenance", {}).get("teacher", {})
+    taught_by = read_header(folder / "student.safetensors").get("provenance", {}).get("teacher")
     try:
         config = load_config(str(folder / "config.yaml"))
-        statistics = config.vec_normalize
-        teacher = load_teacher(config.teacher, env_id=config.env.id, vec_normalize=statistics, trust=trust)
+        if config.teacher.startswith(HUB) or not isinstance(taught_by, dict):
+            return None
+        teacher = load_teacher(config.teacher, env_id=config.env.id, vec_normalize=config.vec_normalize)
     except InputError:
         return None
     return teacher if teacher.info.sha256 == taught_by.get("sha256") else None

@@ -45,15 +45,21 @@ class _Play:
         self.steps, self.total, self.done = 0, 0.0, False
         self._state: Any = None
         self._masked = bool(getattr(policy, "masked", False))
-        self._observation = env.reset(seed=seed)[0]
+        with _raising(env, seed):
+            self._observation = env.reset(seed=seed)[0]
+        self._seed = seed
 
     def step(self) -> None:
         """One step, by the mode of the policy's distribution."""
         start = np.array([self.steps == 0])
-        masks = {"action_masks": self.env.get_wrapper_attr("action_masks")()} if self._masked else {}
+        masks = {}
+        if self._masked:
+            with _raising(self.env, self._seed):
+                masks = {"action_masks": self.env.get_wrapper_attr("action_masks")()}
         action, self._state = self.policy.predict(self._observation, self._state, start, deterministic=True, **masks)
         chosen = action.item() if np.ndim(action) == 0 else action
-        self._observation, reward, terminated, truncated, _ = self.env.step(chosen)
+        with _raising(self.env, self._seed):
+            self._observation, reward, terminated, truncated, _ = self.env.step(chosen)
         self.steps, self.total = self.steps + 1, self.total + float(reward)
         self.done = bool(terminated or truncated)
 
@@ -156,6 +162,20 @@ def _rendered(env: Any) -> Frame:
 
 def _name(env: Any) -> str:
     return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+
+
+@contextmanager
+def _raising(env: Any, seed: int) -> Iterator[None]:
+    """The environment's own mistake as one line; from Python, its traceback is the error's cause."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        said = f"{type(error).__name__}: {_one_line(error)}"
+        raise InputError(
+            f"env {_name(env)}, the episode with seed {seed}: it raised {said}; mend the environment or its wrappers"
+        ) from error
 
 
 @contextmanager

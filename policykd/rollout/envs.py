@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from policykd.spine.config.schema import EnvConfig
 from policykd.spine.errors import InputError
+from policykd.spine.packing import Packing
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -29,7 +30,8 @@ class EnvSpec:
     """All that is needed to make the environment again, here or in another process.
 
     `factory`, when given, is called with render_mode and returns a single environment; `id` is then only a name.
-    `masked`: the environment's `action_masks()` is asked before every action.
+    `masked`: the environment's `action_masks()` is asked before every action. `packing`: how its observations become
+    one array, where a policy takes the entries of a Dict in another order than the environment has them.
     """
 
     id: str
@@ -39,6 +41,7 @@ class EnvSpec:
     backend: Backend = "sync"
     factory: Callable[..., Any] | None = None
     masked: bool = False
+    packing: Packing | None = None
 
     @property
     def recorded_id(self) -> str:
@@ -60,7 +63,8 @@ def env_spec(
         raise InputError(
             f"env {name}: it was a Python function: give it again with env=..., or name another with --env"
         )
-    kwargs = dict(config.kwargs) if config.id or config.kwargs else dict(teacher_kwargs or {})
+    own = name == teacher_env  # named by the user or not: its arguments stay with it
+    kwargs = dict(config.kwargs) if config.kwargs or not own else dict(teacher_kwargs or {})
     wrappers = tuple(_wrapper(entry) for entry in config.wrappers)
     spec = EnvSpec(name, kwargs, wrappers, config.allow_import)
     return EnvSpec(name, kwargs, wrappers, config.allow_import, _choose_backend(spec, config.backend))

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from policykd.rollout.envs import EnvSpec, make_env
 from policykd.rollout.masks import with_masks
 from policykd.spine.errors import InputError
-from policykd.spine.spaces import describe_space, same_shape
+from policykd.spine.packing import packing_of
+from policykd.spine.spaces import describe_space, ordered_like, same_shape
 from policykd.spine.types import Policy
+
+if TYPE_CHECKING:
+    from gymnasium import Space
 
 P = TypeVar("P", bound=Policy)
 
 
 def fit(policy: P, name: str, spec: EnvSpec) -> tuple[P, EnvSpec]:
     """The policy as it acts in this environment (a teacher of images turns their channels where it must), and the
-    environment as this policy needs it (with action masks, or as it is); InputError where they do not fit."""
-    policy = _checked(policy, name, spec)
+    environment as this policy needs it (with action masks, with the entries of a Dict in the policy's order, or as it
+    is); InputError where they do not fit."""
+    policy, spec = _checked(policy, name, spec)
     return policy, with_masks(policy, name, spec)
 
 
-def _checked(policy: P, name: str, spec: EnvSpec) -> P:
+def _checked(policy: P, name: str, spec: EnvSpec) -> tuple[P, EnvSpec]:
     """InputError unless observation and action spaces have the policy's kind and size, and actions its bounds.
 
     Bounds of observations differ between versions of one environment, and are no reason to refuse.
@@ -50,6 +56,20 @@ def _checked(policy: P, name: str, spec: EnvSpec) -> P:
                 f"env {spec.id}: its action bounds {low[1].tolist()} to {high[1].tolist()} are not those of {name}, "
                 f"{low[0].tolist()} to {high[0].tolist()}; add RescaleAction to env.wrappers"
             )
-        return policy
+        return policy, _ordered(policy, name, spec, env.observation_space)
     finally:
         env.close()
+
+
+def _ordered(policy: Policy, name: str, spec: EnvSpec, space: Space[Any]) -> EnvSpec:
+    """The environment whose observations are packed in the policy's order; InputError where it is packed in that of
+    another policy already."""
+    packing = packing_of(ordered_like(space, policy.observation_space))
+    if packing.plain:
+        return spec
+    if spec.packing is not None and spec.packing != packing:
+        raise InputError(
+            f"env {spec.id}: {name} takes the entries of its observations in another order than the other policy: "
+            "judge them one after the other"
+        )
+    return replace(spec, packing=packing)

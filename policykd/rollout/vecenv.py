@@ -18,7 +18,7 @@ from policykd.rollout.envs import EnvSpec, make_env, make_native
 from policykd.rollout.masks import ACTION_MASKS, mask_branches
 from policykd.spine.errors import InputError, NumericsError
 from policykd.spine.masks import as_mask
-from policykd.spine.packing import packing_of
+from policykd.spine.packing import Packing, packing_of
 from policykd.spine.types import Array
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class SyncEnvs:
         self._next_seed = next_seed
         self._id = spec.id
         self._seeds = [0] * n_envs
-        self._packing = packing_of(self.observation_space)
+        self._packing = spec.packing or packing_of(self.observation_space)
         self._observation = np.zeros((n_envs, *self._packing.shape), self._packing.dtype)
         self._acting = np.ones(n_envs, np.bool_)
         self._choices = mask_branches(self.action_space) if spec.masked else ()
@@ -148,14 +148,16 @@ class SyncEnvs:
 class VectorEnvs:
     """A gymnasium.vector.VectorEnv in any of its three autoreset modes."""
 
-    def __init__(self, env: gym.vector.VectorEnv[Any, Any, Any], name: str = "vector environment") -> None:
+    def __init__(
+        self, env: gym.vector.VectorEnv[Any, Any, Any], name: str = "vector environment", packing: Packing | None = None
+    ) -> None:
         from gymnasium.vector import AutoresetMode
 
         self.env, self._name = env, name
         self.mask: Bools | None = None
         self.n_envs = env.num_envs
         self.observation_space, self.action_space = env.single_observation_space, env.single_action_space
-        self._packing = packing_of(self.observation_space)
+        self._packing = packing or packing_of(self.observation_space)
         mode = env.metadata.get("autoreset_mode")
         if not isinstance(mode, AutoresetMode):
             raise InputError(f"{name}: metadata['autoreset_mode'] is {mode!r}, expected a gymnasium AutoresetMode")
@@ -209,7 +211,7 @@ class VectorEnvs:
 def make_batch(spec: EnvSpec, n_envs: int, next_seed: Callable[[int], int | None]) -> BatchEnv:
     """Fresh environments on the chosen backend. Fresh, because some (BipedalWalker) carry traces over a reset."""
     if spec.backend == "native":
-        return VectorEnvs(make_native(spec, n_envs), spec.id)
+        return VectorEnvs(make_native(spec, n_envs), spec.id, spec.packing)
     return SyncEnvs(spec, n_envs, next_seed)
 
 

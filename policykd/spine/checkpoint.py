@@ -44,7 +44,8 @@ class RunFolder:
         elif not is_free(path):
             kind = "not empty" if path.is_dir() else "a file"
             raise InputError(f"{path}: exists and is {kind}; choose another --out, or continue it with --resume {path}")
-        self._made = fresh or not path.exists()
+        made = [folder for folder in (path, *path.parents) if not folder.exists()]
+        self._made = [path] if fresh else made  # innermost first
         make_folder(self.checkpoints)
         self._lock = FileLock(path / ".lock")
         self._hashes: dict[str, str] = {}
@@ -75,8 +76,10 @@ class RunFolder:
         self._lock.release()
         if unsettled:  # nothing was measured: the next try finds the place as this one did
             (self.path / ".lock").unlink(missing_ok=True)
-            if self._made and not any(self.path.iterdir()):
-                self.path.rmdir()
+            for folder in self._made:
+                if any(folder.iterdir()):
+                    break
+                folder.rmdir()
 
     def save_shard(self, round_index: int, tensors: Tensors) -> None:
         """The labelled data of one round."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from policykd.spine.actions import DTYPES, sizes_of
 from policykd.spine.errors import InputError, brief
+from policykd.spine.spaces import encode_space, entries_of
 
 if TYPE_CHECKING:
     import torch
@@ -154,8 +155,6 @@ def packed_batch(observation: Any, packing: Packing) -> tuple[Array, bool]:
 
 def packing_of(space: Space[Any]) -> Packing:
     """The packing of a gymnasium space; InputError for a kind that has none (Text, Graph, Sequence, OneOf)."""
-    from policykd.spine.spaces import encode_space
-
     return packing_from_json(encode_space(space))
 
 
@@ -177,7 +176,7 @@ def packing_from_json(doc: SpaceDoc) -> Packing:
 
 def _walk(doc: SpaceDoc, path: Path) -> Iterator[tuple[Path, SpaceDoc]]:
     if doc["type"] == "Dict":
-        for key, inner in doc["spaces"].items():
+        for key, inner in entries_of(doc):
             yield from _walk(inner, (*path, key))
     elif doc["type"] == "Tuple":
         for index, inner in enumerate(doc["spaces"]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -35,7 +36,10 @@ def encode_space(space: Space[Any]) -> SpaceDoc:
     if isinstance(space, spaces.MultiBinary):
         return {"type": "MultiBinary", "shape": list(space.shape)}
     if isinstance(space, spaces.Dict):
-        return {"type": "Dict", "spaces": {key: encode_space(sub) for key, sub in space.spaces.items()}}
+        doc: SpaceDoc = {"type": "Dict", "spaces": {key: encode_space(sub) for key, sub in space.spaces.items()}}
+        if list(space.spaces) != sorted(space.spaces):  # JSON objects are written with sorted keys
+            doc["order"] = list(space.spaces)
+        return doc
     if isinstance(space, spaces.Tuple):
         return {"type": "Tuple", "spaces": [encode_space(sub) for sub in space.spaces]}
     raise InputError(
@@ -66,12 +70,37 @@ def decode_space(doc: SpaceDoc, depth: int = 0) -> Space[Any]:
         shape = sizes_of(doc["shape"])
         return spaces.MultiBinary(shape if len(shape) != 1 else shape[0])
     if kind == "Dict":
-        return spaces.Dict({key: decode_space(sub, depth + 1) for key, sub in doc["spaces"].items()})
+        inner = ((key, decode_space(sub, depth + 1)) for key, sub in entries_of(doc))
+        return spaces.Dict(OrderedDict(inner))  # of a plain dict gymnasium would sort the keys
     if kind == "Tuple":
         return spaces.Tuple([decode_space(sub, depth + 1) for sub in doc["spaces"]])
     raise InputError(
         f"space type {brief(kind)} is not known: expected Box, Discrete, MultiDiscrete, MultiBinary, Dict, Tuple"
     )
+
+
+def entries_of(doc: SpaceDoc) -> list[tuple[str, SpaceDoc]]:
+    """The entries of a Dict's document in the order in which a policy takes them: that of the keys, or the stated
+    one; ValueError where that is no order of the keys."""
+    entries = doc["spaces"]
+    order = doc.get("order", sorted(entries))
+    if not isinstance(order, list) or len(order) != len(entries) or set(order) != set(entries):
+        raise ValueError(f"order {brief(order)} does not name each of the {len(entries)} entries once")
+    return [(key, entries[key]) for key in order]
+
+
+def ordered_like(space: Space[Any], model: Space[Any]) -> Space[Any]:
+    """`space` with the entries of every Dict in the order of `model`, where that has the same entries."""
+    from gymnasium import spaces
+
+    if isinstance(space, spaces.Dict) and isinstance(model, spaces.Dict):
+        if space.spaces.keys() != model.spaces.keys():
+            return space
+        inner = ((key, ordered_like(space.spaces[key], sub)) for key, sub in model.spaces.items())
+        return spaces.Dict(OrderedDict(inner))
+    if isinstance(space, spaces.Tuple) and isinstance(model, spaces.Tuple) and len(space) == len(model):
+        return spaces.Tuple([ordered_like(a, b) for a, b in zip(space.spaces, model.spaces, strict=True)])
+    return space
 
 
 def action_map(space: Space[Any], *, unscale: bool) -> ActionMap:

@@ -91,7 +91,9 @@ def _expected_shapes(path: Path, document: dict[str, Any]) -> dict[str, tuple[in
         branches = distribution["nvec"] if family == "MultiCategorical" else [distribution[_N_MEANS[family]]]
         outputs = sum(sizes_of(branches, most=_MAX_BRANCHES))
         n_inputs = packing_from_json(document["observation_space"]).n_features
-        document["action_space"], document["provenance"]
+        document["action_space"]
+        if not isinstance(document["provenance"], dict):
+            raise TypeError(f"provenance is {brief(document['provenance'])}, expected an object")
         if not isinstance(document.get("masked", False), bool):
             raise ValueError(f"masked is {brief(document['masked'])}, expected true or false")
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError, AttributeError, IndexError) as error:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from policykd.spine.packing import packing_of
+from policykd.spine.spaces import ordered_like
 
 if TYPE_CHECKING:
     from gymnasium import Space
@@ -26,6 +27,7 @@ def turned_images(model: Space[Any], env: Space[Any]) -> Turned | None:
 
     Only uint8 images are turned (height, width, channels to channels, height, width), as stable-baselines3 does.
     """
+    env = ordered_like(env, model)
     ours, theirs = packing_of(model), packing_of(env)
     if ours.plain != theirs.plain or [leaf.path for leaf in ours.leaves] != [leaf.path for leaf in theirs.leaves]:
         return None

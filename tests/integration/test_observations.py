@@ -25,6 +25,8 @@ class Follow(gym.Env):
         self.kind, self.action_space = kind, spaces.Discrete(3)
         self.observation_space: spaces.Space[Any] = {
             "dict": spaces.Dict({"shown": spaces.Discrete(3), "noise": spaces.Box(-1, 1, (2,), np.float64)}),
+            "unsorted": spaces.Dict(shown=spaces.Discrete(3), noise=spaces.Box(-1, 1, (3,), np.float64)),
+            "sorted": spaces.Dict(noise=spaces.Box(-1, 1, (3,), np.float64), shown=spaces.Discrete(3)),
             "discrete": spaces.Discrete(3),
             "image": spaces.Box(0, 255, (36, 36, 1), np.uint8),
         }[kind]
@@ -37,7 +39,7 @@ class Follow(gym.Env):
             image = np.zeros((36, 36, 1), np.uint8)
             image[12 * self._number : 12 * self._number + 12] = 255
             return image
-        return {"shown": self._number, "noise": self.np_random.uniform(-1, 1, 2)}
+        return {"shown": self._number, "noise": self.np_random.uniform(-1, 1, 2 if self.kind == "dict" else 3)}
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
@@ -66,6 +68,27 @@ def test_a_student_on_flattened_observations_keeps_the_return(kind: str, policy:
         observation, _ = env.reset(seed=seed)
         action = run.student.predict(observation, deterministic=True)[0]
         assert action == plain.predict(observation, deterministic=True)[0] == env._number
+
+
+def test_the_order_of_a_dict_is_the_teachers(tmp_path: Path) -> None:
+    """Whatever order the environment has, and whatever order a file is written in."""
+    model = A2C("MultiInputPolicy", Follow("unsorted"), device="cpu", seed=0, learning_rate=2e-3, n_steps=32)
+    model.learn(3000)
+    model.save(tmp_path / "teacher.zip")
+    assert list(model.observation_space.spaces) == ["shown", "noise"]
+    live, loaded = policykd.load_teacher(model), policykd.load_teacher(tmp_path / "teacher.zip")
+    assert live.fingerprint == loaded.fingerprint and live.packing == loaded.packing
+    config = load_config(None, SETTINGS, {"teacher": str(tmp_path / "teacher.zip")})
+    for kind in ("unsorted", "sorted"):
+        env = Follow(kind)
+        run = policykd.distill(config, env=lambda kind=kind: Follow(kind), out=tmp_path / kind)
+        assert run.result["teacher"]["return"]["mean"] == 10.0
+        assert run.result["retention"]["ci95"][0] >= 0.95
+        saved = policykd.load_student(run.folder)
+        for policy in (live, loaded, run.student, saved, policykd.load_student(run.folder, backend="numpy")):
+            for seed in range(5):
+                observation, _ = env.reset(seed=seed)
+                assert policy.predict(observation, deterministic=True)[0] == env._number, (kind, policy)
 
 
 def test_images_that_are_too_large_for_an_mlp_are_refused_with_the_reason(tmp_path: Path) -> None:

@@ -115,6 +115,7 @@ def test_a_function_claims_no_compression_and_is_resumed(tmp_path):
     jsonschema.validate(whole.result, SCHEMA)
     assert whole.result["teacher"]["params"] is whole.result["teacher"]["macs"] is whole.result["compression"] is None
     assert "fewer" not in str(whole)
+    assert whole.result["notes"] == []
     assert whole.result["retention"]["value"] > 0.5
     with pytest.raises(Interrupted):
         distill(config, teacher=_teacher(_balance), out=tmp_path / "cut", stop=_Stop(2500))

@@ -146,7 +146,7 @@ def test_a_student_no_smaller_than_its_teacher_is_said_once_and_recorded(tmp_pat
     larger = api.distill(tiny(0, **quick), teacher=scripted(), out=tmp_path / "larger", tracker=tracker)
     (line,) = [line for line in tracker.lines if line.startswith("student: ")]
     assert "has 58 parameters, no fewer than the teacher's 10" in line
-    assert "smaller student.width, or student.depth=0 (10)" in line
+    assert line.endswith("and none can be smaller: a linear one has 10")
     assert larger.result["notes"] == [line]
 
 
@@ -157,6 +157,13 @@ def test_the_smallest_of_a_family_decides(widths: list[int], said: bool) -> None
     teacher = teacher.with_info(footprint=Footprint(params[2], 0, 0))
     notes = notes_of(Config.model_validate({"student": {"width": widths, "depth": 1}}), teacher)
     assert bool(notes) is said
+    assert all("choose a smaller student.width, or student.depth=0 (10)" in note for note in notes)
+
+
+def test_advice_that_makes_nothing_smaller_is_not_given() -> None:
+    teacher = api.load_teacher(scripted()).with_info(footprint=Footprint(10, 0, 0))
+    (note,) = notes_of(Config.model_validate({"student": {"width": 4, "depth": 0}}), teacher)
+    assert note.endswith("none can be smaller: a linear one has 10")
 
 
 def test_a_student_of_packed_observations_counts_every_feature() -> None:

@@ -177,6 +177,21 @@ def test_a_student_without_a_record(
     assert result["policies"][0]["steps"] == 25
 
 
+def test_a_film_of_a_run_fetches_and_trusts_nothing(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That a run folder names a teacher is not the user's word."""
+    asked: list[Any] = []
+    monkeypatch.setattr("policykd.report.play.load_teacher", lambda *a, **k: asked.append((a, k)))
+    (run / "config.yaml").write_text("teacher: hf:evil/repo@0123\n")
+    saved(run, {"config": {"env": CARTPOLE}, "teacher": {"sha256": "0"}})
+    played = play(str(run), None, ANY, tmp_path / "a.gif", 0, trust=True)
+    assert [each["label"] for each in played["policies"]] == ["student"] and asked == []
+    monkeypatch.undo()
+    (run / "config.yaml").write_text(f"teacher: {TEACHER}\n")
+    for odd in (None, [1], "x"):
+        saved(run, {"config": {"env": CARTPOLE}, "teacher": odd})
+        assert len(play(str(run), None, ANY, tmp_path / f"{odd}.gif", 0)["policies"]) == 1
+
+
 @pytest.mark.parametrize("seed", [-1, 2**31])
 def test_seed(seed: int, run: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--seed"):

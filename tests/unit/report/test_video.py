@@ -186,6 +186,20 @@ def test_a_failure_leaves_no_file_and_no_open_environment(tmp_path, suffix):
     assert [env.closed for env in made] == [True, True]
 
 
+@pytest.mark.parametrize("method", ["reset", "step"])
+def test_an_environment_that_raises_is_said_in_one_line(tmp_path, method):
+    class Broken(Colours):
+        pass
+
+    def broken(self, *args, **kwargs):
+        raise RuntimeError("boom\nand more")
+
+    setattr(Broken, method, broken)
+    with pytest.raises(InputError, match=r"seed 4: it raised RuntimeError: boom and more; mend the environment"):
+        record([("a", Constant(1))], Broken, tmp_path / "x.gif", seed=4)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_window_plays_one_after_the_other():
     result = show([("a", Constant(0)), ("b", Constant(1))], cartpole, seed=0, max_steps=2)  # SDL's dummy driver
     assert [(entry["label"], entry["steps"]) for entry in result["policies"]] == [("a", 2), ("b", 2)]

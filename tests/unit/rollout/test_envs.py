@@ -84,9 +84,10 @@ def test_keyword_arguments() -> None:
     assert "bogus" in refused(make_env, EnvSpec("CartPole-v1", {"bogus": 1}))
     config = EnvConfig()
     assert env_spec(config, "CartPole-v1", {"sutton_barto_reward": True}).kwargs == {"sutton_barto_reward": True}
-    assert env_spec(EnvConfig(id="CartPole-v1"), "Other-v1", {"x": 1}).kwargs == {}, (
-        "the kwargs belong to the teacher's id"
-    )
+    named = EnvConfig(id="CartPole-v1")
+    assert env_spec(named, "CartPole-v1", {"sutton_barto_reward": True}).kwargs == {"sutton_barto_reward": True}
+    assert env_spec(named.model_copy(update={"kwargs": {"a": 1}}), "CartPole-v1", {"b": 1}).kwargs == {"a": 1}
+    assert env_spec(named, "Other-v1", {"x": 1}).kwargs == {}, "the kwargs belong to the teacher's id"
 
 
 def test_backend_is_chosen_once() -> None:

@@ -80,9 +80,9 @@ def _fail(path: Path, *, measured: bool = False) -> None:
 
 def test_a_failure_before_anything_is_settled_leaves_the_place_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
-    for name in ("mine", "new"):
+    for name in ("mine", "new", "mine/a/b", "other/c"):
         _fail(tmp_path / name)
-    assert not (tmp_path / "new").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
     assert list((tmp_path / "mine").iterdir()) == []
     _fail(tmp_path / "kept", measured=True)
     assert (tmp_path / "kept" / "checkpoints" / "baseline.json").is_file()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import OrderedDict
 from typing import Any
 
 import gymnasium as gym
@@ -13,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policykd.spine.errors import InputError
-from policykd.spine.packing import packed_batch, packing_of
+from policykd.spine.packing import packed_batch, packing_from_json, packing_of
 from policykd.spine.spaces import decode_space, encode_space
 
 DTYPES = (np.float32, np.float64, np.uint8, np.int16, np.uint16, np.int64)
@@ -32,11 +34,18 @@ SIMPLE = st.one_of(
     st.builds(spaces.MultiDiscrete, st.lists(st.integers(1, 4), min_size=1, max_size=3)),
     st.builds(spaces.MultiBinary, st.integers(1, 4)),
 )
+
+
+def _unsorted(entries: dict[str, spaces.Space[Any]]) -> spaces.Dict:
+    """A Dict in the order that was drawn: of a plain dict gymnasium would sort the keys."""
+    return spaces.Dict(OrderedDict(entries))
+
+
 ANY = st.recursive(
     SIMPLE,
     lambda inner: st.one_of(
         st.builds(
-            spaces.Dict, st.dictionaries(st.text("abcxyz.0", min_size=1, max_size=3), inner, min_size=1, max_size=3)
+            _unsorted, st.dictionaries(st.text("abcxyz.0", min_size=1, max_size=3), inner, min_size=1, max_size=3)
         ),
         st.builds(lambda parts: spaces.Tuple(tuple(parts)), st.lists(inner, min_size=1, max_size=3)),
     ),
@@ -62,7 +71,17 @@ def test_nothing_is_lost_and_features_are_gymnasiums(space: spaces.Space[Any], s
     np.testing.assert_array_equal(packing.features(packed), expected.astype(np.float32))
     tensor = packing.tensor_features(torch.from_numpy(packed)).float().numpy()
     np.testing.assert_array_equal(tensor, packing.features(packed))
-    assert packing_of(decode_space(encode_space(space))) == packing
+    document = json.loads(json.dumps(encode_space(space), sort_keys=True))  # as the header of a student is written
+    assert packing_of(decode_space(document)) == packing_from_json(document) == packing
+
+
+def test_the_order_of_a_dict_is_one_of_its_keys() -> None:
+    document = encode_space(spaces.Dict(z=spaces.Discrete(2), a=spaces.Discrete(3)))
+    assert document["order"] == ["z", "a"]
+    assert "order" not in encode_space(spaces.Dict(a=spaces.Discrete(3), z=spaces.Discrete(2)))
+    for order in (["z"], ["z", "z"], ["z", "b"], "za", 3):
+        with pytest.raises(ValueError, match="does not name each"):
+            packing_from_json({**document, "order": order})
 
 
 def _flat(space: spaces.Space[Any], sample: Any) -> np.ndarray:

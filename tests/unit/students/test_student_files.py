@@ -234,6 +234,12 @@ def test_damaged_student_is_refused_in_one_line(damage: str, backend: Any, tmp_p
     refused(edited(tmp_path, DAMAGE[damage]), backend)
 
 
+@pytest.mark.parametrize("provenance", [[], None, "x", 3])
+def test_an_odd_provenance_is_refused(provenance: Any, tmp_path: Path) -> None:
+    path = edited(tmp_path, lambda tensors, document: document.update(provenance=provenance))
+    assert "provenance" in refused(path, "numpy")
+
+
 def test_undamaged_file_of_the_same_making_is_read(tmp_path: Path) -> None:
     load_student(edited(tmp_path, lambda *_: None))
 
