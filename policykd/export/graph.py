@@ -1,0 +1,163 @@
+"""The neutral graph of a student, from which every target is written: ports, layers, head, action map. NumPy only.
+
+  ports     observations in raw units, one port for each leaf of the observation space
+  features  numbers as they are (float32), choices one-hot, side by side
+  layers    Normalise, Dense, Activate, one after the other
+  head      from the last layer's outputs [B, M] to an action of the distribution
+  action    from that to an action of the environment
+
+With a mask, what is forbidden has logit -inf. With noise (`stochastic`) the head adds it where a sample is drawn:
+  Categorical, MultiCategorical   argmax(logits + gumbel)                        (Gumbel-max trick, Gumbel 1954)
+  Bernoulli                       logits + logistic > 0
+  DiagGaussian                    mean + exp(log_std) * normal; squashed: the tanh of it
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policykd.spine.actions import ActionMap
+from policykd.spine.types import Footprint
+
+Array = NDArray[Any]
+Floats = NDArray[np.float32]
+Law = Literal["gumbel", "logistic", "normal"]
+
+
+@dataclass(frozen=True)
+class Port:
+    """One input of the observation: [B, *shape]. `nvec`, `start`: how many choices each entry has and from which
+    number on; empty for numbers that are no choices. `dtype` is the environment's."""
+
+    name: str
+    path: tuple[str | int, ...]
+    shape: tuple[int, ...]
+    dtype: str
+    nvec: tuple[int, ...] = ()
+    start: tuple[int, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """How many numbers come in."""
+        return int(np.prod(self.shape))
+
+    @property
+    def n_features(self) -> int:
+        """How many features they become."""
+        return sum(self.nvec) if self.nvec else self.size
+
+
+@dataclass(frozen=True, eq=False)
+class Normalise:
+    """clip((x - mean) * scale, +-limit); mean, scale [F]."""
+
+    mean: Floats
+    scale: Floats
+    limit: float
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """x @ weight + bias; weight [in, out], bias [out]."""
+
+    weight: Floats
+    bias: Floats
+
+
+@dataclass(frozen=True)
+class Activate:
+    """tanh or relu, entry by entry."""
+
+    kind: Literal["tanh", "relu"]
+
+
+Layer = Normalise | Dense | Activate
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """From outputs [B, M] to an action. `branches`: sizes of the choices (one for Categorical), empty for bits and
+    numbers. `log_std` [M]: of a Gaussian, else empty."""
+
+    kind: Literal["choices", "bits", "numbers"]
+    size: int  # M
+    branches: tuple[int, ...] = ()
+    squash: bool = False
+    log_std: Floats = np.zeros(0, np.float32)  # noqa: RUF009 - never written to
+
+    @property
+    def law(self) -> Law:
+        """What noise a sample needs, of each output its own number."""
+        return {"choices": "gumbel", "bits": "logistic", "numbers": "normal"}[self.kind]  # type: ignore[return-value]
+
+    @property
+    def mask_size(self) -> int:
+        """Entries of an action mask: one per choice; two per bit, off then on."""
+        return sum(self.branches) if self.kind == "choices" else 2 * self.size if self.kind == "bits" else 0
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A student as data. `masked`: it takes an action mask [B, n], True = allowed. `stochastic`: it takes noise
+    [B, M]. `with_distribution`: the distribution's parameters are outputs as well, before mask and noise."""
+
+    ports: tuple[Port, ...]
+    layers: tuple[Layer, ...]
+    head: Head
+    action: ActionMap
+    masked: bool = False
+    stochastic: bool = False
+    with_distribution: bool = False
+
+    @property
+    def n_features(self) -> int:
+        """F, the inputs of the first layer."""
+        return sum(port.n_features for port in self.ports)
+
+    @property
+    def dense(self) -> tuple[Dense, ...]:
+        """The dense layers in their order."""
+        return tuple(layer for layer in self.layers if isinstance(layer, Dense))
+
+    @property
+    def footprint(self) -> Footprint:
+        """Weights and biases, constants of the normaliser, multiply-accumulates of one action."""
+        macs = sum(layer.weight.size for layer in self.dense)
+        constants = sum(layer.mean.size + layer.scale.size for layer in self.layers if isinstance(layer, Normalise))
+        return Footprint(macs + sum(layer.bias.size for layer in self.dense), constants, macs)
+
+    @property
+    def distribution_names(self) -> tuple[str, ...]:
+        """The outputs that `with_distribution` adds: logits, or mean and log_std, each [B, M]."""
+        return ("mean", "log_std") if self.head.kind == "numbers" else ("logits",)
+
+
+@dataclass(frozen=True, eq=False)
+class Feed:
+    """What goes into a graph: `observations` [B, *shape] for each port, `mask` [B, n] bool, `noise` [B, M] float32."""
+
+    observations: tuple[Array, ...]
+    mask: NDArray[np.bool_] | None = None
+    noise: Floats | None = None
+
+    def __len__(self) -> int:
+        """B."""
+        return len(self.observations[0])
+
+    def rows(self, index: Any) -> Feed:
+        """The rows of `index` (a slice, positions or booleans)."""
+        mask = None if self.mask is None else self.mask[index]
+        noise = None if self.noise is None else self.noise[index]
+        return Feed(tuple(part[index] for part in self.observations), mask, noise)
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What comes out: `action` [B, *action shape] of the environment, `outputs` [B, M] of the last layer."""
+
+    action: Array
+    outputs: Array
