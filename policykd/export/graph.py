@@ -14,7 +14,7 @@ With a mask, what is forbidden has logit -inf. With noise (`stochastic`) the hea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -87,7 +87,7 @@ class Head:
     size: int  # M
     branches: tuple[int, ...] = ()
     squash: bool = False
-    log_std: Floats = np.zeros(0, np.float32)  # noqa: RUF009 - never written to
+    log_std: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
 
     @property
     def law(self) -> Law:

@@ -57,7 +57,7 @@ def interface_of(graph: Graph) -> Interface:
         branches=head.branches,
         mask_size=head.mask_size if graph.masked else 0,
         noise_size=head.size if graph.stochastic else 0,
-        law=head.law,
+        law=head.law if graph.stochastic else "normal",
         distribution=graph.distribution_names if graph.with_distribution else (),
     )
 
@@ -102,5 +102,6 @@ class Runtime(Protocol):
 
 def random_noise(law: str, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     """Noise of that law, float32."""
-    draw = {"gumbel": rng.gumbel, "logistic": rng.logistic, "normal": rng.standard_normal}[law]
-    return np.asarray(draw(size=shape), np.float32)
+    if law == "normal":
+        return rng.standard_normal(shape, np.float32)
+    return (rng.gumbel(size=shape) if law == "gumbel" else rng.logistic(size=shape)).astype(np.float32)

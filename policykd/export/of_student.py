@@ -21,7 +21,7 @@ def graph_of(student: MlpStudent, *, stochastic: bool = False, with_distribution
     distribution = student.distribution.to_json()
     kind = distribution["type"]
     gaussian = kind.endswith("Gaussian")
-    branches = {"Categorical": [distribution.get("n")], "MultiCategorical": distribution.get("nvec")}.get(kind, [])
+    branches = [distribution["n"]] if kind == "Categorical" else distribution.get("nvec", [])
     size = student.distribution.n_means
     head = Head(
         kind="numbers" if gaussian else "bits" if kind == "Bernoulli" else "choices",

@@ -68,10 +68,10 @@ def margins(graph: Graph, logits: Array) -> Array:
     """How far the highest logit of each choice is above the second, [B, K]; of a bit, its distance from 0."""
     if graph.head.kind == "bits":
         return np.abs(logits)
-    parts = np.split(logits, np.cumsum(graph.head.branches)[:-1], -1)
+    parts = np.split(np.asarray(logits), np.cumsum(graph.head.branches)[:-1], -1)
     tops = [np.sort(part, -1)[:, -2:] for part in parts]
     gaps = [top[:, 1] - top[:, 0] if top.shape[1] > 1 else np.full(len(top), np.inf) for top in tops]
-    return np.nan_to_num(np.stack(gaps, -1), nan=np.inf)
+    return np.asarray(np.nan_to_num(np.stack(gaps, -1), nan=np.inf))
 
 
 def _mapped(graph: Graph, actions: Array) -> Array:
