@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from policykd.spine.types import TeacherInfo
+from policykd.spine.wrappers import Wrappers
 from policykd.teachers.base import Interface, Teacher
 from policykd.teachers.build import build_network
 from policykd.teachers.modelspec import ModelSpec
@@ -27,6 +28,7 @@ class Origin:
     trained_on: str | None = None
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    wrappers: Wrappers = ()
 
 
 def make_teacher(spec: ModelSpec, normalizer: Statistics | None, origin: Origin) -> Teacher:
@@ -46,6 +48,7 @@ def make_teacher(spec: ModelSpec, normalizer: Statistics | None, origin: Origin)
         footprint=network.footprint(normalizer.constants if normalizer else 0),
         env_kwargs=dict(origin.env_kwargs),
         versions=dict(spec.versions),
+        wrappers=origin.wrappers,
         notes=(*origin.notes, *_start_note(spec), *((NOTE,) if recurrent else ())),
     )
     kind = RecurrentTeacher if recurrent else Teacher
