@@ -17,19 +17,12 @@ from policykd.learn.session import Work
 from policykd.report.video import record
 from policykd.spine.config.schema import Config, EnvConfig
 from policykd.spine.errors import InputError, Interrupted
-from policykd.spine.stop import NeverStop, StopFlag
+from policykd.spine.stop import NeverStop
 from policykd.spine.tracker import NullTracker
 from policykd.students.load import load_student
 from policykd.teachers.load import load_teacher
 from tests.support.masked import LENGTH, MAKERS, Guarded, Targets
-
-
-class Notes(NullTracker):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, line: str) -> None:
-        self.lines.append(line)
+from tests.support.runs import Notes, StopsBehind
 
 
 def trained(name: str) -> MaskablePPO:
@@ -114,19 +107,6 @@ def test_a_student_is_judged_under_masks(tmp_path: Path) -> None:
     work, how = Work(NullTracker(), NeverStop()), Judging(episodes=5)
     found = judge(str(run.folder), str(tmp_path / "model.zip"), EnvConfig(), how, work)
     assert found["retention"]["value"] > 0.8 and found["agreement"] > 0.9
-
-
-class StopsBehind(StopFlag):
-    """Is raised as soon as a file exists."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path = path
-
-    def check(self) -> None:
-        if self.path.is_file():
-            self.request("test")
-        super().check()
 
 
 def test_a_stopped_run_continues_bit_for_bit_and_is_filmed(tmp_path: Path) -> None:

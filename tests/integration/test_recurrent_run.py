@@ -11,8 +11,7 @@ from policykd import api
 from policykd.learn.judge import Judging
 from policykd.spine.config.schema import Config
 from policykd.spine.errors import Interrupted
-from policykd.spine.stop import StopFlag
-from policykd.spine.tracker import NullTracker
+from tests.support.runs import Notes, StopsBehind
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +31,6 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     model.learn(4000).save(path)
     return path
-
-
-class Notes(NullTracker):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, line: str) -> None:
-        self.lines.append(line)
 
 
 def small(teacher: Path, **changes: object) -> Config:
@@ -71,19 +62,6 @@ def test_a_recurrent_teacher_becomes_a_student(teacher: Path, tmp_path: Path) ->
     assert judged["return"] == result["student"]["return"]
     own = api.evaluate(teacher, env="CartPole-v1", teacher=str(teacher), how=Judging(episodes=5))
     assert own["agreement"] == 1.0 and own["retention"]["value"] == 1.0
-
-
-class StopsBehind(StopFlag):
-    """Is raised as soon as a file exists."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path = path
-
-    def check(self) -> None:
-        if self.path.is_file():
-            self.request("test")
-        super().check()
 
 
 def test_a_stopped_run_continues_bit_for_bit(teacher: Path, tmp_path: Path) -> None:

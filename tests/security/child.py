@@ -114,6 +114,11 @@ def facts(found: Any) -> str:
     import numpy as np
     import torch
 
+    if getattr(getattr(found, "info", None), "algo", None) == "onnx":
+        batch = (np.zeros((3, 4), np.float32), np.full((300, 4), 1e6, np.float32))
+        actions = [found.predict(rows.reshape(len(rows), *found.observation_space.shape))[0] for rows in batch]
+        assert all(np.isfinite(action).all() for action in actions), "an action that is not finite"
+        return f"{found.observation_space.shape} {found.action_space} {found.info.layers}"
     if hasattr(found, "network"):
         layers = [(*layer.weight.shape, layer.bias is not None) for layer in found.network.layers]
         action, _ = found.predict(np.zeros(found.observation_space.shape, np.float32), deterministic=True)

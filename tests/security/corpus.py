@@ -1,7 +1,7 @@
 """Every hostile input, from fixed bases and fixed seeds: two runs make the same bytes.
 
-A new kind of file gets a module with `MAKERS` here and an opener in `child.py` (ONNX: `onnxes.py`, base beside the
-others in tests/fixtures/hostile), and its rows in docs/security.md.
+A new kind of file gets a module with `MAKERS` here, an opener in `child.py` where `load_teacher` does not open it, and its
+rows in docs/security.md.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterator
 
-from tests.security import texts, weights, zips
+from tests.security import onnxes, texts, weights, zips
 from tests.security.entry import Entry, Large, Maker
 
-MAKERS: tuple[Maker, ...] = (*zips.MAKERS, *weights.MAKERS, *texts.MAKERS)
+MAKERS: tuple[Maker, ...] = (*zips.MAKERS, *weights.MAKERS, *texts.MAKERS, *onnxes.MAKERS)
 MUTANTS = (zips.RAW, zips.PACKED, zips.CUT)
 
 

@@ -277,7 +277,7 @@ _MUTATIONS: dict[str, Callable[[Any], None]] = {
     ),
 }
 
-_FOREIGN = ("Loop", "Scan", "If", "ConstantOfShape", "Expand", "Tile", "Resize", "RandomNormal", "Multinomial", "LSTM",
+_FOREIGN = ("Loop", "Scan", "If", "ConstantOfShape", "Tile", "Resize", "RandomNormal", "Multinomial", "LSTM",
             "GRU", "RNN", "NonZero", "Unique", "SequenceEmpty", "StringSplit", "ImageDecoder", "Range", "Pad", "OneHot",
             "PyOp", "Einsum", "ScatterND", "Mod", "Optional", "x" * 5000)  # fmt: skip
 
@@ -304,6 +304,20 @@ def _bombs() -> Iterator[tuple[str, bytes, Expected]]:
             helper.make_node("Mul", ["sum", "hidden"], ["logits"]),
         ]
         yield f"wide-{op}", _with_node(*nodes, weights=extra), "refused"
+    for name, shape in (
+        ("huge", [2**40, 8]),
+        ("wide", [4096, 2**26]),
+        ("minus", [-1, 8]),
+        ("none", [0, 8]),
+        ("other", [3, 5]),
+    ):
+        nodes = [
+            helper.make_node("Expand", ["hidden", "to"], ["large"]),
+            helper.make_node("ReduceSum", ["large"], ["sum"]),
+            helper.make_node("MatMul", ["hidden", "v"], ["before"]),
+            helper.make_node("Mul", ["before", "sum"], ["logits"]),
+        ]
+        yield f"expand-{name}", _with_node(*nodes, weights=[weight("to", shape, np.int64)]), "refused"
     nodes = [helper.make_node("Gather", ["hidden", "at"], ["logits"], axis=1)]
     yield "gather-outside", _with_node(*nodes, weights=[weight("at", [0, 10**6], np.int64)]), "refused"
     ints = [weight("zero", [[0, 0]], np.int64), weight("one", [[1, 1]], np.int64)]

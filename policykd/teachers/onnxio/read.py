@@ -134,7 +134,7 @@ def _checked(data: bytes, card: Card, where: str) -> _Graph:
     sized = measure(model, rows)
     _set_shape(value, (None if rows > 1 else 1, *shape))
     dtype = DTYPES[value.type.tensor_type.elem_type]
-    return _Graph(model, sized, value.name, dtype, stated if stated is not None else _box(shape))
+    return _Graph(model, sized, value.name, dtype, _observations(stated, shape, dtype))
 
 
 def _input(graph: Any, card: Card) -> Any:
@@ -204,10 +204,14 @@ def _runnable(graph: _Graph) -> bytes:
     return data
 
 
-def _box(shape: tuple[int, ...]) -> Space[Any]:
+def _observations(stated: Space[Any] | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Space[Any]:
+    """The stated space, or all numbers of the shape; for a file that takes bytes, as environments give images."""
     from gymnasium import spaces
 
-    return spaces.Box(-np.inf, np.inf, shape, np.float32)
+    if dtype == np.uint8:
+        low, high = (0, 255) if stated is None else (np.clip(bound, 0, 255) for bound in (stated.low, stated.high))  # type: ignore[attr-defined]
+        return spaces.Box(low, high, shape, np.uint8)
+    return spaces.Box(-np.inf, np.inf, shape, np.float32) if stated is None else stated
 
 
 def _info(graph: _Graph, card: Card, request: Request, sha256: str) -> TeacherInfo:

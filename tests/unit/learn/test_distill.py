@@ -17,12 +17,11 @@ from policykd.learn.notes import notes_of
 from policykd.spine.checkpoint import RunFolder
 from policykd.spine.config.schema import Config
 from policykd.spine.errors import InputError, Interrupted
-from policykd.spine.stop import StopFlag
-from policykd.spine.tracker import NullTracker
 from policykd.spine.types import Footprint
 from policykd.teachers.base import Teacher
 from policykd.teachers.live import from_model
 from tests.support.matrix import make_model
+from tests.support.runs import Notes, StopsBehind
 
 # Holds the pole for all 500 steps from any start; sharp enough to be almost deterministic.
 CONTROLLER = torch.tensor([[-1.0, -5.0, -30.0, -10.0], [1.0, 5.0, 30.0, 10.0]])
@@ -72,19 +71,6 @@ def test_one_seed_is_one_result(tmp_path: Path) -> None:
     assert first == second
     other = api.distill(config.model_copy(update={"seed": 6}), teacher=scripted(), out=tmp_path / "c")
     assert (other.folder / "student.safetensors").read_bytes() != first
-
-
-class StopsBehind(StopFlag):
-    """Is raised as soon as a file exists."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path = path
-
-    def check(self) -> None:
-        if self.path.is_file():
-            self.request("test")
-        super().check()
 
 
 def stopped(folder: Path, config: Config) -> None:
@@ -152,16 +138,6 @@ def test_a_teacher_like_random_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not clearly above"):
         api.distill(tiny(0), teacher=teacher, out=tmp_path / "run")
     assert np.isfinite(teacher.network.layers[-1].weight.numpy()).all()
-
-
-class Notes(NullTracker):
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, line: str) -> None:
-        self.lines.append(line)
 
 
 def test_a_student_no_smaller_than_its_teacher_is_said_once_and_recorded(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,27 +72,39 @@ class Agent(nn.Module):
         return mean, self.actor_logstd.expand_as(mean)
 
 
-class WithoutExpand(Agent):
+class Pixels(nn.Module):
+    """As CleanRL writes it for Atari: bytes, divided inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = nn.Sequential(nn.Conv2d(4, 8, 8, 4), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.ReLU(), nn.Flatten())
+        self.actor = nn.Linear(4 * 6 * 6, 3)
+
     def forward(self, x):
-        mean = self.actor_mean(x)
-        return mean, self.actor_logstd + 0.0 * mean
+        return self.actor(self.network(x / 255.0))
 
 
-def _exported(agent, path, batch, names):
-    example = torch.zeros(1, 3)
-    axes = {name: {0: "batch"} for name in ("obs", *names)} if batch is None else None
+def _exported(agent, path, batch, names, dynamo=False, shape=(3,), dtype=torch.float32):
+    """What torch.onnx.export writes, by tracing or by torch.export."""
+    example = torch.zeros(2 if batch is None else batch, *shape, dtype=dtype)
+    free: dict[str, Any] = {}
+    if batch is None and dynamo:
+        free = {"dynamic_shapes": ({0: torch.export.Dim("batch")},)}
+    elif batch is None:
+        free = {"dynamic_axes": {name: {0: "batch"} for name in ("obs", *names)}}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.onnx.export(agent, (example,), str(path), dynamo=False, input_names=["obs"], output_names=names,
-                          dynamic_axes=axes)  # fmt: skip
+        warnings.simplefilter("ignore")
+        torch.onnx.export(agent, (example,), str(path), dynamo=dynamo, input_names=["obs"], output_names=names,
+                          external_data=False, verbose=False, **free)  # fmt: skip
 
 
+@pytest.mark.parametrize("dynamo", [False, True], ids=["traced", "dynamo"])
 @pytest.mark.parametrize("batch", [None, 1])
-def test_a_module_that_torch_exported(tmp_path, batch):
+def test_a_module_that_torch_exported(tmp_path, batch, dynamo):
     torch.manual_seed(0)
-    agent = WithoutExpand().eval()
+    agent = Agent().eval()
     path = tmp_path / "agent.onnx"
-    _exported(agent, path, batch, ["mean", "log_std"])
+    _exported(agent, path, batch, ["mean", "log_std"], dynamo)
     actions = {"type": "Box", "shape": [2], "low": [-1.0, -2.0], "high": 3.0}
     card = {"action_space": actions, "outputs": {"mean": "mean", "log_std": "log_std"}}
     (tmp_path / "agent.onnx.yaml").write_text(yaml.safe_dump(card))
@@ -107,13 +120,35 @@ def test_a_module_that_torch_exported(tmp_path, batch):
     assert teacher.fingerprint == load_teacher(path).fingerprint
 
 
-def test_expand_is_refused_by_its_name(tmp_path):
-    _exported(Agent().eval(), tmp_path / "agent.onnx", None, ["mean", "log_std"])
-    actions = {"type": "Box", "shape": [2], "low": -1.0, "high": 1.0}
-    card = {"action_space": actions, "outputs": {"mean": "mean", "log_std": "log_std"}}
+@pytest.mark.parametrize("dynamo", [False, True], ids=["traced", "dynamo"])
+def test_a_module_that_takes_bytes(tmp_path, dynamo):
+    torch.manual_seed(0)
+    agent, path = Pixels().eval(), tmp_path / "agent.onnx"
+    _exported(agent, path, None, ["logits"], dynamo, (4, 36, 36), torch.uint8)
+    card = {"action_space": {"type": "Discrete", "n": 3}, "outputs": {"logits": "logits"}}
     (tmp_path / "agent.yaml").write_text(yaml.safe_dump(card))
-    with pytest.raises(InputError, match="'Expand'|ConstantOfShape"):
-        load_teacher(tmp_path / "agent.onnx")
+    teacher = load_teacher(path)
+    assert teacher.observation_space == spaces.Box(0, 255, (4, 36, 36), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 4, 36, 36)).astype(np.uint8)
+    with torch.no_grad():
+        expected = agent(torch.from_numpy(pixels))
+    _close(teacher.distribution_params(torch.from_numpy(pixels)), expected)
+    assert (teacher.predict(pixels, deterministic=True)[0] == expected.argmax(1).numpy()).all()
+    box = {"observation_space": {"shape": [4, 36, 36], "low": -5, "high": 200}}
+    (tmp_path / "agent.yaml").write_text(yaml.safe_dump(card | box))
+    assert load_teacher(path).observation_space == spaces.Box(0, 200, (4, 36, 36), np.uint8)
+
+
+def test_integers_are_not_divided(tmp_path):
+    nodes = [
+        helper.make_node("Gemm", ["obs", "v"], ["before"]),
+        helper.make_node("Cast", ["before"], ["whole"], to=7),
+        helper.make_node("Div", ["whole", "two"], ["half"]),
+        helper.make_node("Cast", ["half"], ["logits"], to=1),
+    ]
+    weights = [weight("v", np.ones((4, 2))), weight("two", [[2, 2]], np.int64)]
+    with pytest.raises(InputError, match="divides integers"):
+        load_teacher(write(tmp_path / "a.onnx", model_of(nodes, weights, ["n", 4], ["logits"]), CARD))
 
 
 def test_a_convolutional_policy(tmp_path):
