@@ -81,7 +81,9 @@ def checked(wrappers: Sequence[tuple[Any, Any]], where: str) -> Wrappers:
             raise InputError(f"{where}: {_short(name)} is no name of a wrapper: correct it there")
         if name in WRITERS:
             raise InputError(f"{where}: {name} writes files, which no wrapper that a file names may: take it out there")
-        if not isinstance(kwargs, dict) or not all(isinstance(key, str) and _is_plain(kwargs[key]) for key in kwargs):
+        if not isinstance(kwargs, dict) or not all(
+            isinstance(key, str) and is_plain_value(kwargs[key]) for key in kwargs
+        ):
             raise InputError(f"{where}: the arguments of {name} are no mapping of plain values: correct them there")
         large = None if imports(name) else next((key for key in kwargs if not _is_bounded(key, kwargs[key])), None)
         if large is not None:
@@ -89,9 +91,10 @@ def checked(wrappers: Sequence[tuple[Any, Any]], where: str) -> Wrappers:
     return tuple((str(name), dict(kwargs)) for name, kwargs in wrappers)
 
 
-def _is_plain(value: Any, depth: int = 0) -> bool:
+def is_plain_value(value: Any, depth: int = 0) -> bool:
+    """Whether it is a number, a text, a truth value, None, or a list of such, no deeper than three lists."""
     if isinstance(value, list) and depth < 3:
-        return len(value) < 10_000 and all(_is_plain(item, depth + 1) for item in value)
+        return len(value) < 10_000 and all(is_plain_value(item, depth + 1) for item in value)
     return value is None or isinstance(value, bool | int | float | str)
 
 

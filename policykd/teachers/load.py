@@ -257,7 +257,7 @@ def _wrappers(folder: Path, record: dict[str, Any]) -> Wrappers:
 def _wrapped(wrappers: Wrappers) -> tuple[str, ...]:
     """A note of what lies around the environment."""
     names = ", ".join(f"{name} {kwargs}" if kwargs else name for name, kwargs in wrappers)
-    return (f"its environment is wrapped in {names}"[:300],) if wrappers else ()
+    return (f"trained behind the wrappers {names}"[:300],) if wrappers else ()
 
 
 def _recorded(path: Path, record: dict[str, Any], request: Request, wrappers: Wrappers = ()) -> Teacher:

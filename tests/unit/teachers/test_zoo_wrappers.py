@@ -61,7 +61,7 @@ def configured(zoo: Path, **values: Any) -> Path:
 def test_names_of_the_zoo(zoo: Path, value: Any, wrappers: Any) -> None:
     info = load_teacher(configured(zoo, env_wrapper=value), vec_normalize=None).info
     assert info.wrappers == wrappers
-    assert [note for note in info.notes if "wrapped" in note] == (
+    assert [note for note in info.notes if "behind the wrappers" in note] == (
         [note for note in info.notes if all(name in note for name, _ in wrappers)] if wrappers else []
     )
 
