@@ -20,6 +20,7 @@ ATARI = "AtariWrapper"
 STACK = "StackFrames"
 OWN = (TIME_FEATURE, ATARI, STACK)
 """Names that stand for classes which policykd chooses itself, beside those of gymnasium.wrappers."""
+_SEEN = (TIME_FEATURE, STACK)
 
 WRITERS = frozenset({"RecordVideo"})
 """Wrappers of gymnasium that write where their arguments say."""
@@ -27,7 +28,7 @@ WRITERS = frozenset({"RecordVideo"})
 MAX_STACK = 64  # frames
 _MAX_WRAPPERS = 32
 _MAX_INTEGER, _MAX_PIXELS = 10_000, 2**20  # what a file may ask a wrapper for
-_STEPS = ("max_steps", "max_episode_steps")  # of which more cost nothing
+_FREE = ("max_steps", "max_episode_steps", "min_reward", "max_reward", "min_action", "max_action", "min_obs", "max_obs")
 _FRAMES = ("n", "stack_size", "num_stack")
 _NAME = re.compile(r"[A-Za-z_]\w{0,99}", re.ASCII)
 _IMPORTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
@@ -53,6 +54,11 @@ def written(wrappers: Iterable[Wrapper]) -> list[str | dict[str, dict[str, Any]]
 def imports(name: str) -> bool:
     """Whether the name is `package.module:Class`, which has to be imported."""
     return ":" in name
+
+
+def judged_by(wrappers: Wrappers) -> Wrappers:
+    """Those that may change what an episode is worth: all but the ones that only change what is observed."""
+    return tuple(wrapper for wrapper in wrappers if wrapper[0] not in _SEEN and not wrapper[0].endswith("Observation"))
 
 
 def from_file(entries: Any, where: str) -> Wrappers:
@@ -81,9 +87,7 @@ def checked(wrappers: Sequence[tuple[Any, Any]], where: str) -> Wrappers:
             raise InputError(f"{where}: {_short(name)} is no name of a wrapper: correct it there")
         if name in WRITERS:
             raise InputError(f"{where}: {name} writes files, which no wrapper that a file names may: take it out there")
-        if not isinstance(kwargs, dict) or not all(
-            isinstance(key, str) and is_plain_value(kwargs[key]) for key in kwargs
-        ):
+        if not isinstance(kwargs, dict) or not _is_plain(kwargs):
             raise InputError(f"{where}: the arguments of {name} are no mapping of plain values: correct them there")
         large = None if imports(name) else next((key for key in kwargs if not _is_bounded(key, kwargs[key])), None)
         if large is not None:
@@ -91,15 +95,21 @@ def checked(wrappers: Sequence[tuple[Any, Any]], where: str) -> Wrappers:
     return tuple((str(name), dict(kwargs)) for name, kwargs in wrappers)
 
 
-def is_plain_value(value: Any, depth: int = 0) -> bool:
-    """Whether it is a number, a text, a truth value, None, or a list of such, no deeper than three lists."""
-    if isinstance(value, list) and depth < 3:
-        return len(value) < 10_000 and all(is_plain_value(item, depth + 1) for item in value)
-    return value is None or isinstance(value, bool | int | float | str)
+def _is_plain(value: Any, depth: int = 0) -> bool:
+    """Whether it is a text, a truth value, None or a finite number, or lists and mappings of such, not too deep."""
+    if isinstance(value, list | dict):
+        inner = [*value, *value.values()] if isinstance(value, dict) else value
+        named = not isinstance(value, dict) or all(isinstance(key, str) for key in value)
+        return named and depth < 4 and len(inner) < 10_000 and all(_is_plain(item, depth + 1) for item in inner)
+    return value is None or isinstance(value, int | str) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _is_bounded(key: str, value: Any) -> bool:
     """Whether a number, a text or a shape is small enough for a wrapper whose code is known."""
+    if key in _FREE:  # limits of episodes and values, which cost nothing
+        return True
+    if isinstance(value, dict):
+        return all(_is_bounded(*item) for item in value.items())
     if isinstance(value, list):
         numbers = [number for number in value if isinstance(number, int)]
         return all(_is_bounded("", item) for item in value) and abs(math.prod(numbers)) <= _MAX_PIXELS
@@ -107,8 +117,8 @@ def _is_bounded(key: str, value: Any) -> bool:
         return True
     if isinstance(value, str):
         return len(value) <= 200
-    limit = MAX_STACK if key in _FRAMES else _MAX_INTEGER if key not in _STEPS else 10**9
-    return math.isfinite(value) if isinstance(value, float) else abs(value) <= limit
+    limit = MAX_STACK if key in _FRAMES else _MAX_INTEGER
+    return isinstance(value, float) or abs(value) <= limit
 
 
 def _short(value: Any) -> str:

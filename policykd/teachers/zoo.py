@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from policykd.spine.errors import InputError
-from policykd.spine.wrappers import Wrappers, is_plain_value
+from policykd.spine.wrappers import Wrappers
 from policykd.teachers.yamldata import read_yaml
 from policykd.teachers.zoo_wrappers import read_wrappers
 
@@ -136,13 +136,19 @@ def _env_kwargs(args: dict[str, Any], config: dict[str, Any], details: Path) -> 
     for kwargs in (own, config.get("env_kwargs"), args.get("env_kwargs")):
         if kwargs in (None, "", []):
             continue
-        if not isinstance(kwargs, dict) or not all(is_plain_value(value) for value in kwargs.values()):
+        if not isinstance(kwargs, dict) or not all(_is_plain(value) for value in kwargs.values()):
             raise InputError(
                 f"{details}: env_kwargs {_short(kwargs)} is no mapping of plain values: mend args.yml, "
                 "or pass the zip alone"
             )
         merged.update({str(key): value for key, value in kwargs.items() if key != "render_mode"})
     return merged
+
+
+def _is_plain(value: Any, depth: int = 0) -> bool:
+    if isinstance(value, list) and depth < 3:
+        return len(value) < 10_000 and all(_is_plain(item, depth + 1) for item in value)
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def _short(value: Any) -> str:

@@ -131,6 +131,7 @@ def test_run_folder_of_a_training_behind_wrappers(tmp_path: Path, cartpole: Path
         [{"TimeLimit": 3}],
         ["../x"],
         [{"RecordVideo": {"video_folder": "x"}}],
+        [{"a.b:C": {"x": [float("inf")]}}],
     ):
         (tmp_path / "teacher.json").write_text(json.dumps(record | {"wrappers": hostile}))
         refused(tmp_path, "teacher.json", "wrapper")
