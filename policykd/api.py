@@ -144,11 +144,12 @@ def play(
     env: EnvConfig | str | None = None,
     video: Path | None = None,
     seed: int = 0,
+    trust: bool = False,
 ) -> dict[str, Any]:
     """Shows the student in a window, or films it side by side with its teacher on the same seed."""
     from policykd.report.play import play as show
 
-    return show(str(student), teacher, _env_config(env), video, seed)
+    return show(str(student), teacher, _env_config(env), video, seed, trust=trust)
 
 
 def _free_folder(out: Path | str | None, root: Path, name: str) -> Path:

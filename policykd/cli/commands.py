@@ -246,6 +246,7 @@ def play(
     allow_import: AllowImport = False,
     video: Annotated[Path | None, typer.Option(metavar="FILE", help="Film it instead of opening a window.")] = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the episode.")] = 0,
+    trust: Trust = False,
 ) -> int:
     """Watch or film the student.
 
@@ -256,7 +257,7 @@ def play(
     from policykd.spine.config.schema import EnvConfig
 
     where = EnvConfig(id=env, allow_import=allow_import)
-    shown = api.play(student, teacher=teacher, env=where, video=video, seed=seed)
+    shown = api.play(student, teacher=teacher, env=where, video=video, seed=seed, trust=trust)
     print_document(shown)
     return 0
 

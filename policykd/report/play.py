@@ -19,22 +19,24 @@ from policykd.teachers.base import Teacher
 from policykd.teachers.load import load_teacher
 
 
-def play(student: str, teacher: str | None, env: EnvConfig, video: Path | None, seed: int) -> dict[str, Any]:
+def play(
+    student: str, teacher: str | None, env: EnvConfig, video: Path | None, seed: int, *, trust: bool = False
+) -> dict[str, Any]:
     """One deterministic episode of `student`, and of `teacher` where given, each from `seed`.
 
     `student` is a student file, a run folder, or a teacher's source. With `video` (.mp4 or .gif, not there yet) the
     policies are filmed side by side, without it they play one after the other in a window. The environment is `env`,
-    or else the one in the policy's own record. Returns {"video", "seed", "policies": [{"label", "return", "steps"}]}.
-    Raises InputError.
+    or else the one in the policy's own record; `trust` as in `load_teacher`. Returns {"video", "seed", "policies":
+    [{"label", "return", "steps"}]}. Raises InputError.
     """
     if not 0 <= seed < 2**31:
         raise InputError(f"--seed {seed}: expected 0 or more, and below 2^31")
     if video is not None and video.exists():
         raise InputError(f"--video {video}: exists already and is not overwritten; choose another name or remove it")
-    policy = open_policy(student)
-    master = load_teacher(teacher) if teacher is not None else None
+    policy = open_policy(student, trust=trust)
+    master = load_teacher(teacher, trust=trust) if teacher is not None else None
     if master is None and video is not None:
-        master = _own_teacher(Path(student))
+        master = _own_teacher(Path(student), trust=trust)
     spec = policy_env(policy, student, env)
     alone = "teacher" if master is None and isinstance(policy, Teacher) else "student"
     policies: list[tuple[str, MlpStudent | Teacher]] = [(alone, policy)]
@@ -49,14 +51,15 @@ def play(student: str, teacher: str | None, env: EnvConfig, video: Path | None, 
     return {"video": None if video is None else str(video), "seed": seed, "policies": played}
 
 
-def _own_teacher(folder: Path) -> Teacher | None:
+def _own_teacher(folder: Path, *, trust: bool) -> Teacher | None:
     """The teacher that a run folder names, where it can still be found; a film without it shows the student alone."""
     if not (folder / "config.yaml").is_file() or not (folder / "student.safetensors").is_file():
         return None
     taught_by = read_header(folder / "student.safetensors").get("provenance", {}).get("teacher", {})
     try:
         config = load_config(str(folder / "config.yaml"))
-        teacher = load_teacher(config.teacher, env_id=config.env.id, vec_normalize=config.vec_normalize)
+        statistics = config.vec_normalize
+        teacher = load_teacher(config.teacher, env_id=config.env.id, vec_normalize=statistics, trust=trust)
     except InputError:
         return None
     return teacher if teacher.info.sha256 == taught_by.get("sha256") else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from policykd.teachers.modelspec import ModelSpec
 from policykd.teachers.networks import GsdeStd
 from policykd.teachers.normalize import Statistics
 from policykd.teachers.recurrent import NOTE, RecurrentTeacher, build_recurrent, is_recurrent
+
+if TYPE_CHECKING:
+    from gymnasium import Space
 
 
 @dataclass(frozen=True)
@@ -49,15 +52,16 @@ def make_teacher(spec: ModelSpec, normalizer: Statistics | None, origin: Origin)
         env_kwargs=dict(origin.env_kwargs),
         versions=dict(spec.versions),
         wrappers=origin.wrappers,
-        notes=(*origin.notes, *_start_note(spec), *((NOTE,) if recurrent else ())),
+        notes=(*origin.notes, *start_note(spec.action_space), *((NOTE,) if recurrent else ())),
     )
     kind = RecurrentTeacher if recurrent else Teacher
     teacher = kind(network, Interface(spec.observation_space, spec.action_space), info, normalizer)
     return teacher if info.sha256 else teacher.with_info(sha256=teacher.fingerprint)
 
 
-def _start_note(spec: ModelSpec) -> tuple[str, ...]:
-    start = np.asarray(getattr(spec.action_space, "start", 0))
+def start_note(action_space: Space[Any]) -> tuple[str, ...]:
+    """A note where actions do not start at 0."""
+    start = np.asarray(getattr(action_space, "start", 0))
     if not start.any():
         return ()
     first = start.ravel().tolist()

@@ -8,13 +8,14 @@ import numpy as np
 
 from policykd.spine.spaces import decode_space, encode_space
 from policykd.spine.types import TeacherInfo
-from policykd.teachers.assemble import Origin, make_teacher
+from policykd.teachers.assemble import Origin, make_teacher, start_note
 from policykd.teachers.base import Interface, Teacher
 from policykd.teachers.env_ids import is_registered
-from policykd.teachers.modelspec import EXTRACTORS, POLICY_ALGOS, ModelSpec
+from policykd.teachers.modelspec import EXTRACTORS, MASKABLE_ALGOS, POLICY_ALGOS, RECURRENT_ALGOS, ModelSpec
 from policykd.teachers.normalize import KeyedNormalizer, Normalizer, Statistics
+from policykd.teachers.recurrent import NOTE, RecurrentTeacher
 from policykd.teachers.sb3zip import activation_name
-from policykd.teachers.wrapped import wrap
+from policykd.teachers.wrapped import RecurrentPolicyNetwork, wrap
 
 if TYPE_CHECKING:
     from gymnasium import Space
@@ -48,11 +49,12 @@ def wrapped_teacher(model: Any, normalizer: Statistics | None, origin: Origin) -
     InputError for a policy that does not act as those of stable-baselines3 do.
     """
     network = wrap(model.policy, origin.source)
+    recurrent = isinstance(network, RecurrentPolicyNetwork)
     note = f"labels come from the policy object itself ({type(_extractor(model.policy)).__name__})"
     info = TeacherInfo(
         source=origin.source,
         sha256=origin.sha256 or network.fingerprint().hexdigest(),
-        algo=type(model).__name__.lower(),
+        algo=_algo(model),
         env_id=origin.env_id,
         trained_on=origin.trained_on,
         layers=network.sizes,
@@ -63,11 +65,20 @@ def wrapped_teacher(model: Any, normalizer: Statistics | None, origin: Origin) -
         env_kwargs=dict(origin.env_kwargs),
         versions={"stable_baselines3": _sb3_version()},
         wrappers=origin.wrappers,
-        notes=(*origin.notes, note),
+        notes=(*origin.notes, note, *start_note(model.action_space), *((NOTE,) if recurrent else ())),
     )
     spaces = Interface(_copied(model.observation_space), _copied(model.action_space))
-    teacher = Teacher(network, spaces, info, normalizer)
+    teacher = (RecurrentTeacher if recurrent else Teacher)(network, spaces, info, normalizer)
     return teacher if origin.sha256 else teacher.with_info(sha256=teacher.fingerprint)
+
+
+def _algo(model: Any) -> str:
+    """The algorithm's name; one whose policy takes masks or has a memory is named by that, whatever its own class."""
+    from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+
+    if isinstance(model.policy, MaskableActorCriticPolicy):
+        return MASKABLE_ALGOS[0]
+    return RECURRENT_ALGOS[0] if hasattr(model.policy, "lstm_actor") else type(model).__name__.lower()
 
 
 def _is_known(policy: Any) -> bool:

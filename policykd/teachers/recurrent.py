@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 from policykd.loss.acting import act, as_batch
 from policykd.spine.errors import InputError
 from policykd.spine.types import Footprint
-from policykd.teachers.base import Array, Teacher
+from policykd.teachers.base import Array, Forward, Teacher
 from policykd.teachers.build import build_network
 from policykd.teachers.features import extractor_of
 from policykd.teachers.modelspec import ACTOR_CRITIC_ALGOS, RECURRENT_ALGOS, ModelSpec
@@ -74,6 +74,11 @@ class RecurrentNetwork(Network):
             "by step, with step(observation, state, episode_start)"
         )
 
+    @property
+    def memory(self) -> tuple[int, int]:
+        """Layers of the LSTM, and the numbers in one layer's state."""
+        return self.lstm.layers, self.lstm.hidden
+
     def step(self, leaves: Sequence[Tensor], state: State, start: Tensor) -> tuple[Tensor, State]:
         """Parameters [B, P] and the next state, for the leaves [B, *shape] of normalised observations."""
         latent, state = self.lstm(self.extractor(leaves), state, start)
@@ -108,10 +113,23 @@ class RecurrentNetwork(Network):
         return digest
 
 
+class Remembering(Forward, Protocol):
+    """A network with an LSTM: ours, or a policy object with an extractor of its own."""
+
+    @property
+    def memory(self) -> tuple[int, int]:
+        """Layers of the LSTM, and the numbers in one layer's state."""
+        ...
+
+    def step(self, leaves: Sequence[Tensor], state: State, start: Tensor) -> tuple[Tensor, State]:
+        """Parameters [B, P] and the next state, for the leaves [B, *shape] of normalised observations."""
+        ...
+
+
 class RecurrentTeacher(Teacher):
     """A teacher with a memory. Who steps it keeps its state: (hidden, cell), each [layers, B, H]."""
 
-    network: RecurrentNetwork
+    network: Remembering
 
     @property
     def recurrent(self) -> bool:
@@ -120,8 +138,8 @@ class RecurrentTeacher(Teacher):
 
     def initial_state(self, n: int) -> State:
         """The state of n episodes that have not begun."""
-        lstm = self.network.lstm
-        zeros = torch.zeros(lstm.layers, n, lstm.hidden, device=self.device)
+        layers, hidden = self.network.memory
+        zeros = torch.zeros(layers, n, hidden, device=self.device)
         return zeros, zeros.clone()
 
     @torch.no_grad()

@@ -90,7 +90,7 @@ def _compound(entry: dict[str, Any], kind: str, field: str, name: str) -> Space[
     from gymnasium import spaces
 
     try:
-        tree = decode(base64.b64decode(entry[":serialized:"], validate=True))
+        tree = _decoded(entry[":serialized:"])
         if kind == "Tuple":
             raise DecodeError("Tuple observations, which stable-baselines3 does not take")
         inner = as_dict(as_state(tree, kind).get("spaces"))

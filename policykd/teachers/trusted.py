@@ -12,13 +12,18 @@ from typing import Any
 
 from policykd.spine.errors import InputError
 
+_MODULES = {  # part of the policy class's module, where that is one of sb3-contrib's
+    ".maskable.": "MaskablePPO",
+    ".recurrent.": "RecurrentPPO",
+    ".crossq.": "CrossQ",
+}
 _TELLS = {  # attributes that only this algorithm saves, most telling first
     "cg_max_steps": "TRPO",
     "clip_range": "PPO",
     "top_quantiles_to_drop_per_net": "TQC",
     "target_entropy": "SAC",
     "policy_delay": "TD3",
-    "delta_std": "ARS",
+    "delta_std_schedule": "ARS",
     "n_quantiles": "QRDQN",
     "exploration_fraction": "DQN",
     "gae_lambda": "A2C",
@@ -60,14 +65,24 @@ def _class(path: Path, raw: bytes, algo: str | None) -> Any:
     import sb3_contrib
     import stable_baselines3
 
-    known = {*_TELLS.values(), "DDPG"}
-    name = (algo or "").upper()
-    if name not in known:
-        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-            data = json.loads(archive.read("data"))
-        name = next((named for tell, named in _TELLS.items() if tell in data), "")
-        critics = data["policy_kwargs"].get("n_critics") if isinstance(data.get("policy_kwargs"), dict) else None
-        name = "DDPG" if name == "TD3" and critics == 1 and data["policy_delay"] == 1 else name
-    if name not in known:
+    known = {name.upper(): name for name in (*_TELLS.values(), *_MODULES.values(), "DDPG")}
+    known |= {"PPO_LSTM": "RecurrentPPO", "MASKABLE_PPO": "MaskablePPO", "RECURRENT_PPO": "RecurrentPPO"}
+    name = known.get((algo or "").upper()) or _told(raw)
+    if not name:
         raise InputError(f"{path}: does not tell its algorithm: pass the live model in Python")
     return getattr(stable_baselines3, name, None) or getattr(sb3_contrib, name)
+
+
+def _told(raw: bytes) -> str:
+    """The algorithm by what the zip's own data say; "" where they do not."""
+    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+        data = json.loads(archive.read("data"))
+    policy, kwargs = data.get("policy_class"), data.get("policy_kwargs")
+    module = str(policy.get("__module__")) if isinstance(policy, dict) else ""
+    tells = [named for part, named in _MODULES.items() if part in module]
+    tells += [named for tell, named in _TELLS.items() if tell in data]
+    name = tells[0] if tells else ""
+    if name == "SAC" and "policy_delay" in data:
+        return "CrossQ"
+    critics = kwargs.get("n_critics") if isinstance(kwargs, dict) else None
+    return "DDPG" if name == "TD3" and critics == 1 and data["policy_delay"] == 1 else name

@@ -9,7 +9,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -26,10 +26,11 @@ from policykd.loss.distributions import (
     SquashedDiagGaussian,
 )
 from policykd.spine.errors import InputError
+from policykd.spine.packing import Packing, packing_of
 from policykd.spine.spaces import action_map
-from policykd.spine.types import Footprint
-from policykd.teachers.build import FIXED_STD
+from policykd.spine.types import Footprint, State
 from policykd.teachers.networks import Fingerprint
+from policykd.teachers.ways import first_step, params_of, unsupported, way_of
 
 _PROBED = 8  # observations on which actions are compared with the policy's own
 
@@ -37,10 +38,11 @@ _PROBED = 8  # observations on which actions are compared with the policy's own
 @dataclass(frozen=True)
 class PolicyNetwork:
     """`root` is the part of the policy that acts, on evaluation mode; `forward(root, observation)` gives parameters
-    [B, P] for observations [B, *O] that are normalised already."""
+    [B, P] for observations that are normalised already: a tensor [B, *O], or for a Dict one for each of its `keys`."""
 
     root: Any
-    forward: Callable[[Any, Tensor], Tensor]
+    forward: Callable[[Any, Any], Tensor]
+    keys: tuple[str, ...]
     distribution: Distribution
     kind: Literal["policy", "value", "deterministic"]
     unit_actions: bool
@@ -49,9 +51,12 @@ class PolicyNetwork:
     macs: int
 
     def __call__(self, leaves: Sequence[Tensor]) -> Tensor:
-        """Parameters [B, P], float32, for the one leaf [B, *O]."""
-        (observation,) = leaves
-        return self.forward(self.root, observation).float()
+        """Parameters [B, P], float32, for the leaves [B, *O] in the order of the space."""
+        return self.forward(self.root, self.observed(leaves)).float()
+
+    def observed(self, leaves: Sequence[Any]) -> Any:
+        """The leaves as the policy takes its observations."""
+        return dict(zip(self.keys, leaves, strict=True)) if self.keys else leaves[0]
 
     @property
     def adds_start(self) -> bool:
@@ -69,8 +74,6 @@ class PolicyNetwork:
 
     def to(self, device: torch.device) -> PolicyNetwork:
         """A copy on `device`."""
-        from dataclasses import replace
-
         return replace(self, root=_copied(self.root, "teacher").to(device))
 
     def fingerprint(self) -> Fingerprint:
@@ -83,79 +86,43 @@ class PolicyNetwork:
         return digest
 
 
+@dataclass(frozen=True)
+class RecurrentPolicyNetwork(PolicyNetwork):
+    """A policy of RecurrentPPO; `forward` gives the parameters of an episode's first observation."""
+
+    @property
+    def memory(self) -> tuple[int, int]:
+        """Layers of the LSTM that acts, and the numbers in one layer's state."""
+        return int(self.root.lstm_actor.num_layers), int(self.root.lstm_actor.hidden_size)
+
+    def step(self, leaves: Sequence[Tensor], state: State, start: Tensor) -> tuple[Tensor, State]:
+        """Parameters [B, P] and the next state, for the leaves [B, *O] of normalised observations."""
+        found, state = self.root.get_distribution(self.observed(leaves), state, start)
+        return params_of(found).float(), state
+
+
 def wrap(policy: Any, name: str) -> PolicyNetwork:
     """A copy of the policy as a network; InputError, in one line, for one that does not act as those of
-    stable-baselines3 do: other observations, other distributions, recurrent or masked policies."""
-    if hasattr(policy, "lstm_actor") or not isinstance(getattr(policy, "observation_space", None), spaces.Box):
-        raise _unsupported(policy, name, "expected Box observations and a policy without memory")
-    if len(policy.observation_space.shape) == 3 and policy.observation_space.dtype == np.uint8:
-        raise _unsupported(policy, name, "image observations are not supported yet")
-    part, forward, kind = _way(policy, name)
+    stable-baselines3 do."""
+    part, forward, kind = way_of(policy, name)
     root = _copied(part, name)
     distribution, unit = _distribution(policy, kind, name)
-    sizes, params, macs = _measured(root, forward, policy.observation_space)
-    network = PolicyNetwork(root, forward, distribution, kind, unit, sizes, params, macs)
-    _check(network, policy, name)
+    space = policy.observation_space
+    keys = tuple(space.spaces) if isinstance(space, spaces.Dict) else ()
+    cls = RecurrentPolicyNetwork if forward is first_step else PolicyNetwork
+    network = cls(root, forward, keys, distribution, kind, unit, (), 0, 0)
+    packing = packing_of(space)
+    batch = _sampled(space, packing)
+    seen = [torch.from_numpy(packing.leaf_of(batch, leaf)).to(network.device) for leaf in packing.leaves]
+    sizes, params, macs = _measured(network, seen)
+    network = replace(network, sizes=sizes, params=params, macs=macs)
+    _check(network, policy, seen, name)
     return network
-
-
-def _way(policy: Any, name: str) -> tuple[Any, Callable[[Any, Tensor], Tensor], Any]:
-    """The part of the policy that acts, its way to the parameters, and its kind."""
-    from stable_baselines3.common.policies import ActorCriticPolicy
-
-    actor = getattr(policy, "actor", None)
-    if isinstance(policy, ActorCriticPolicy):
-        return policy, _actor_critic, "policy"
-    if actor is not None and hasattr(actor, "get_action_dist_params"):
-        return actor, _squashed, "policy"
-    if actor is not None:
-        return actor, _deterministic, "deterministic"
-    if hasattr(policy, "quantile_net"):
-        return policy.quantile_net, _quantiles, "value"
-    if hasattr(policy, "q_net"):
-        return policy.q_net, _call, "value"
-    raise _unsupported(policy, name, "expected an actor-critic policy, an actor, or a Q-network")
-
-
-def _call(root: Any, observation: Tensor) -> Tensor:
-    values = root(observation)
-    assert isinstance(values, Tensor)
-    return values
-
-
-def _quantiles(root: Any, observation: Tensor) -> Tensor:
-    return _call(root, observation).mean(dim=1)
-
-
-def _deterministic(root: Any, observation: Tensor) -> Tensor:
-    mean = _call(root, observation)
-    return torch.cat([mean, torch.full_like(mean, math.log(FIXED_STD))], -1)
-
-
-def _squashed(root: Any, observation: Tensor) -> Tensor:
-    mean, log_std, gsde = root.get_action_dist_params(observation)
-    if gsde:
-        normal = root.action_dist.proba_distribution(mean, log_std, **gsde).distribution
-        mean, log_std = normal.mean, normal.stddev.log()
-    return torch.cat([mean, log_std], -1)
-
-
-def _actor_critic(root: Any, observation: Tensor) -> Tensor:
-    inner = root.get_distribution(observation).distribution
-    if isinstance(inner, list):
-        return torch.cat([branch.logits for branch in inner], -1)
-    if isinstance(inner, torch.distributions.Normal):
-        return torch.cat([inner.mean, inner.stddev.log()], -1)
-    logits = inner.logits
-    assert isinstance(logits, Tensor)
-    return logits
 
 
 def _distribution(policy: Any, kind: str, name: str) -> tuple[Distribution, bool]:
     """The layout of the parameters, and whether actions lie in [-1, 1]."""
     space = policy.action_space
-    if np.any(getattr(space, "start", 0)):
-        raise _unsupported(policy, name, "expected actions that start at 0")
     if isinstance(space, spaces.Discrete):
         return Categorical(int(space.n)), False
     if isinstance(space, spaces.MultiDiscrete) and kind == "policy":
@@ -163,7 +130,7 @@ def _distribution(policy: Any, kind: str, name: str) -> tuple[Distribution, bool
     if isinstance(space, spaces.MultiBinary) and kind == "policy":
         return Bernoulli(math.prod(space.shape)), False
     if not isinstance(space, spaces.Box):
-        raise _unsupported(policy, name, f"actions are {type(space).__name__}")
+        raise unsupported(policy, name, f"actions are {type(space).__name__}")
     dim, unit = math.prod(space.shape), bool(policy.squash_output)
     squashed = unit and kind == "policy"
     return (SquashedDiagGaussian(dim) if squashed else DiagGaussian(dim)), unit
@@ -194,14 +161,19 @@ def _copied(root: Any, name: str) -> Any:
     return copied.requires_grad_(False)
 
 
-def _measured(
-    root: Any, forward: Callable[[Any, Tensor], Tensor], space: spaces.Box
-) -> tuple[tuple[tuple[int, int], ...], int, int]:
+def _sampled(space: spaces.Space[Any], packing: Packing) -> Any:
+    """A packed batch of observations that the space itself draws."""
+    drawn = copy.deepcopy(space)
+    drawn.seed(0)
+    return np.stack([packing.pack(drawn.sample()) for _ in range(_PROBED)])
+
+
+def _measured(network: PolicyNetwork, seen: Sequence[Tensor]) -> tuple[tuple[tuple[int, int], ...], int, int]:
     """(inputs, outputs) of the dense layers, parameters and multiply-accumulates of the modules that one observation
     goes through; the spread (log_std) is not needed to act by the mode."""
     called: dict[nn.Module, int] = {}
-    with _watched(root, called), torch.no_grad():
-        forward(root, torch.zeros((1, *space.shape), device=root.device))
+    with _watched(network.root, called), torch.no_grad():
+        network([leaf[:1] for leaf in seen])
     sizes = tuple((m.in_features, m.out_features) for m in called if isinstance(m, nn.Linear))
     own = {parameter for module in called for parameter in module.parameters(recurse=False)}
     return sizes, sum(parameter.numel() for parameter in own), sum(called.values())
@@ -229,24 +201,15 @@ def _watched(root: nn.Module, called: dict[nn.Module, int]) -> Iterator[None]:
             handle.remove()
 
 
-def _check(network: PolicyNetwork, policy: Any, name: str) -> None:
+def _check(network: PolicyNetwork, policy: Any, seen: Sequence[Tensor], name: str) -> None:
     """InputError when the policy's own `predict` does something else than take the mode of these parameters."""
-    space = copy.deepcopy(policy.observation_space)
-    space.seed(0)
-    observations = np.stack([space.sample() for _ in range(_PROBED)])
     with torch.no_grad():
-        params = network([torch.from_numpy(observations).to(network.device)])
+        params = network(seen)
     wide = network.distribution.n_params
     if params.shape != (_PROBED, wide):
-        raise _unsupported(policy, name, f"its parameters have shape {tuple(params.shape)}, expected (B, {wide})")
-    ours = action_map(policy.action_space, unscale=network.unit_actions)(
-        network.distribution.mode(params).cpu().numpy()
-    )
-    theirs, _ = network.root.predict(observations, deterministic=True)
+        raise unsupported(policy, name, f"its parameters have shape {tuple(params.shape)}, expected (B, {wide})")
+    mapped = replace(action_map(policy.action_space, unscale=network.unit_actions), start=())
+    ours = mapped(network.distribution.mode(params).cpu().numpy())
+    theirs, _ = network.root.predict(network.observed([leaf.cpu().numpy() for leaf in seen]), deterministic=True)
     if not np.allclose(ours, theirs, atol=1e-5):
-        raise _unsupported(policy, name, "its predict does not take the mode of its distribution")
-
-
-def _unsupported(policy: Any, name: str, why: str) -> InputError:
-    policy_class = f"{type(policy).__module__}.{type(policy).__qualname__}"
-    return InputError(f"{name}: policy class {policy_class!r} is not supported: {why}; train with MlpPolicy")
+        raise unsupported(policy, name, "its predict does not take the mode of its distribution")

@@ -3,6 +3,7 @@ every command runs in a process of its own."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -11,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stable_baselines3 import A2C
+from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from policykd.teachers.load import BUILTIN_FOLDER, load_teacher
+from tests.house.rules import ROOT
+from tests.support.extractors import Waves
 from tests.support.hub_server import Hub, serving
 from tests.support.teachers import Spaces, box
 
@@ -40,8 +43,16 @@ def normalised(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     }
 
 
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The zip of a model with a features extractor of its own."""
+    path = tmp_path_factory.mktemp("own") / "m.zip"
+    PPO("MlpPolicy", "CartPole-v1", device="cpu", policy_kwargs={"features_extractor_class": Waves}).save(path)
+    return path.read_bytes()
+
+
 @pytest.fixture
-def hub(normalised: dict[str, bytes]) -> Iterator[Hub]:
+def hub(normalised: dict[str, bytes], own: bytes) -> Iterator[Hub]:
     teacher = (BUILTIN_FOLDER / "cartpole.zip").read_bytes()
     files = {
         ZIP: teacher,
@@ -61,6 +72,7 @@ def hub(normalised: dict[str, bytes]) -> Iterator[Hub]:
         "me/lost": {NEW: {"a2c-CartPole-v1.zip": normalised["a2c-CartPole-v1.zip"], "config.yml": config}},
         "me/two": {NEW: {"a.zip": teacher, "b.zip": teacher}},
         "me/named": {NEW: {"a.zip": b"not this", "named.zip": teacher}},
+        "me/own": {NEW: {"ppo-CartPole-v1.zip": own}},
         "me/none": {NEW: {"README.md": b"# card"}},
     }
     with serving(Hub(repos)) as server:
@@ -152,6 +164,16 @@ def test_what_is_not_there_is_said_in_one_line(hub: Hub, tmp_path: Path, source:
 
 def test_the_zip_named_like_the_repository_is_taken_and_a_branch_is_a_revision(hub: Hub, tmp_path: Path) -> None:
     assert inspected(hub, tmp_path, "hf:me/named@main")["source"] == f"hf:me/named@{NEW}"
+
+
+def test_trust_opens_what_the_hub_gave_and_says_its_sha256(hub: Hub, tmp_path: Path, own: bytes) -> None:
+    refused = policykd(hub, tmp_path, "inspect", "hf:me/own")
+    assert refused.returncode == 2
+    assert "--trust" in refused.stderr
+    opened = policykd(hub, tmp_path, "inspect", "hf:me/own", "--trust", "--json", PYTHONPATH=str(ROOT))
+    assert opened.returncode == 0, opened.stderr
+    assert f"sha256 {hashlib.sha256(own).hexdigest()} is opened by stable-baselines3's own loader" in opened.stderr
+    assert any("Waves" in note for note in json.loads(opened.stdout)["notes"])
 
 
 def test_no_network_and_a_broken_hub(hub: Hub, tmp_path: Path) -> None:

@@ -58,10 +58,13 @@ def run(entries: Iterable[Entry], folder: Path, seconds: float = 600.0) -> list[
     env = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=seconds, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    found = {result["number"]: result for result in map(json.loads, done.stdout.splitlines())}
+    lines = done.stdout.splitlines()
+    printed = [line for line in lines if not line.startswith('{"number"')]
+    found = {result["number"]: result for result in map(json.loads, (line for line in lines if line not in printed))}
     sys.stderr.write(done.stderr[-2000:])
     made = sorted(path.name for path in folder.rglob(MARKER))
     assert not made, f"a gadget ran and left {made}"
+    assert not printed, f"an input printed {printed[:5]}"
     for number, result in found.items():
         result["place"] = f"{number:05}"  # a message about a folder names the folder
     return [(entry, found.get(number)) for number, entry in enumerate(pairs)]

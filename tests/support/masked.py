@@ -14,6 +14,8 @@ from sb3_contrib.common.envs import (
     InvalidActionEnvMultiDiscrete,
 )
 
+from policykd.rollout.masks import mask_branches
+
 LENGTH = 20
 
 
@@ -101,3 +103,14 @@ class Targets(gym.Env[Any, Any]):
         self.mask = np.ones(4, np.bool_)
         self.mask[self.np_random.choice([a for a in range(4) if a != self.target], 2, replace=False)] = False
         return np.eye(4, dtype=np.float32)[self.target]
+
+
+def random_masks(space: spaces.Space[Any], n: int) -> np.ndarray:
+    """n masks that each allow something."""
+    rng = np.random.default_rng(3)
+    parts = []
+    for size in mask_branches(space):
+        part = rng.random((n, size)) < 0.5
+        part[np.arange(n), rng.integers(size, size=n)] = True
+        parts.append(part)
+    return np.concatenate(parts, 1)

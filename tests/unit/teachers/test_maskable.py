@@ -18,6 +18,7 @@ from policykd.teachers.base import Teacher
 from policykd.teachers.live import from_model
 from policykd.teachers.load import load_teacher
 from tests.support.comparing import trapped
+from tests.support.masked import random_masks
 from tests.support.matrix import shake
 from tests.support.teachers import N_OBSERVATIONS, Spaces, box, observations
 
@@ -35,16 +36,6 @@ def make(name: str, **policy_kwargs: Any) -> Any:
     shake(model, 0.3)
     model.learn(16, use_masking=False)
     return model
-
-
-def random_masks(space: spaces.Space[Any], n: int) -> np.ndarray:
-    rng = np.random.default_rng(3)
-    parts = []
-    for size in mask_branches(space):
-        part = rng.random((n, size)) < 0.5
-        part[np.arange(n), rng.integers(size, size=n)] = True
-        parts.append(part)
-    return np.concatenate(parts, 1)
 
 
 @pytest.fixture(params=["file", "live"])

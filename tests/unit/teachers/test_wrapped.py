@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from sb3_contrib import ARS, QRDQN, TQC, TRPO, MaskablePPO, RecurrentPPO
-from sb3_contrib.ars.policies import ARSPolicy
+from sb3_contrib import QRDQN, TQC, TRPO
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from policykd import api
@@ -150,9 +150,6 @@ def test_trust_changes_nothing_for_a_file_that_is_understood(
 def test_what_cannot_be_wrapped_is_one_line(tmp_path: Path) -> None:
     small = Spaces(box(4), spaces.Discrete(2))
     refused(PPO(ContraryPolicy, small, device="cpu"), "ContraryPolicy", "mode of its distribution")
-    own = {"policy_kwargs": {"features_extractor_class": Waves}, "device": "cpu"}
-    refused(RecurrentPPO("MlpLstmPolicy", small, **own), "RecurrentActorCriticPolicy", "without memory")
-    refused(MaskablePPO("MlpPolicy", small, **own), "MaskableActorCriticPolicy", "expected an actor-critic")
     broken = trained("ppo")
     broken.save(tmp_path / "m.zip")
     write_zip(tmp_path / "m.zip", members(tmp_path / "m.zip") | {"policy.pth": b"no weights"})
@@ -183,6 +180,12 @@ def test_trust_reaches_the_loader_from_every_command(tmp_path: Path, capsys: pyt
         assert "--trust" in capsys.readouterr().err
         assert main([*map(str, words), "--trust"]) == 0
         assert "trusted: " in capsys.readouterr().err
+    film = ["play", str(zoo), "--video", str(tmp_path / "a.gif")]
+    assert main(film) == 2
+    assert "--trust" in capsys.readouterr().err
+    assert main([*film, "--trust"]) == 0
+    assert (tmp_path / "a.gif").is_file()
+    capsys.readouterr()
     small = {"rollout": {"rounds": 2, "timesteps": 2000}, "update": {"n_updates": 20}, "device": "cpu",
              "evaluate": {"episodes": 5, "select_episodes": 5}}  # fmt: skip
     config = Config.model_validate({**small, "teacher": str(zoo)})
@@ -197,8 +200,13 @@ def test_trust_reaches_the_loader_from_every_command(tmp_path: Path, capsys: pyt
     assert api.evaluate(run.folder, teacher=str(zoo), how=how)["teacher"]["source"] == str(zoo)
 
 
-def test_a_policy_that_acts_in_no_known_way(tmp_path: Path) -> None:
-    class OwnArs(ARSPolicy):
+def test_a_policy_that_acts_in_no_known_way() -> None:
+    class Odd(BasePolicy):
         """Neither an actor-critic policy nor an actor."""
 
-    refused(ARS(OwnArs, Spaces(box(4), DISCRETE), device="cpu"), "OwnArs", "expected an actor-critic policy")
+        def _predict(self, observation: Any, deterministic: bool = False) -> Any:
+            return torch.zeros(len(observation), dtype=torch.int64)
+
+    model = PPO("MlpPolicy", Spaces(box(4), DISCRETE), device="cpu")
+    model.policy = Odd(model.observation_space, model.action_space)
+    refused(model, "Odd", "expected an actor-critic policy")
