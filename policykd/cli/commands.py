@@ -44,7 +44,9 @@ VecNormalize = Annotated[
 EnvId = Annotated[
     str | None, typer.Option("--env", metavar="ID", help="A registered environment id; by default the teacher's.")
 ]
-AllowImport = Annotated[bool, typer.Option("--allow-import", help="Let `package:Id` of --env import that package.")]
+AllowImport = Annotated[
+    bool, typer.Option("--allow-import", help="Let `package:Id` of --env, and a zoo folder's wrappers, be imported.")
+]
 Trust = Annotated[
     bool, typer.Option("--trust", help="Let SB3's own loader open a teacher of a foreign class: runs what it holds.")
 ]

@@ -13,6 +13,7 @@ from policykd.spine.config.schema import Config
 from policykd.spine.device import resolve_device
 from policykd.spine.errors import InputError
 from policykd.spine.types import Array, TeacherInfo, TeacherPolicy
+from policykd.spine.wrappers import written
 from policykd.students.family import members_of
 
 _STEPS_PER_ROUND = 4096
@@ -39,7 +40,12 @@ def resolve(config: Config, info: TeacherInfo, teacher: TeacherPolicy, spec: Env
     members = len(members_of(student))
     update = {
         "env": config.env.model_copy(
-            update={"id": spec.recorded_id, "kwargs": dict(spec.kwargs), "backend": spec.backend}
+            update={
+                "id": spec.recorded_id,
+                "kwargs": dict(spec.kwargs),
+                "wrappers": written(spec.wrappers),
+                "backend": spec.backend,
+            }
         ),
         "student": student,
         "rollout": config.rollout.model_copy(

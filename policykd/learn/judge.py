@@ -15,6 +15,7 @@ from policykd.spine.artifact import read_header
 from policykd.spine.config.schema import EnvConfig
 from policykd.spine.errors import InputError
 from policykd.spine.spaces import describe_space, encode_space
+from policykd.spine.wrappers import written
 from policykd.teachers.base import Teacher
 from policykd.teachers.load import load_teacher
 
@@ -115,6 +116,7 @@ def describe_teacher(teacher: Teacher) -> dict[str, Any]:
         "env": info.env_id,
         "trained_on": info.trained_on,
         "env_kwargs": info.env_kwargs,
+        "wrappers": written(info.wrappers),
         "observation_space": {
             "short": describe_space(teacher.observation_space),
             **encode_space(teacher.observation_space),

@@ -20,6 +20,7 @@ from policykd.rollout.fit import fit
 from policykd.spine.config.schema import EnvConfig
 from policykd.spine.errors import InputError
 from policykd.spine.types import Array
+from policykd.spine.wrappers import Wrappers, judged_by
 from policykd.students.mlp import MlpStudent
 from policykd.teachers.base import Teacher
 
@@ -78,15 +79,21 @@ def _described(candidate: Candidate) -> dict[str, Any]:
 def _one_environment(candidates: Sequence[Candidate]) -> None:
     first = candidates[0]
     for other in candidates[1:]:
-        if (other.spec.id, dict(other.spec.kwargs)) != (first.spec.id, dict(first.spec.kwargs)):
+        if _worth(other.spec) != _worth(first.spec):
             raise InputError(
                 f"{other.source}: belongs to {_named(other.spec)}, but {first.source} to {_named(first.spec)}: returns "
                 "of different environments cannot be ranked; name one with --env ID"
             )
 
 
+def _worth(spec: EnvSpec) -> tuple[str, dict[str, Any], Wrappers]:
+    """What returns depend on: teachers may observe one environment differently (stacked frames, time)."""
+    return spec.id, dict(spec.kwargs), judged_by(spec.wrappers)
+
+
 def _named(spec: EnvSpec) -> str:
-    return f"{spec.id} {dict(spec.kwargs)}" if spec.kwargs else spec.id
+    inside = f" in {', '.join(name for name, _ in spec.wrappers)}" if spec.wrappers else ""
+    return (f"{spec.id} {dict(spec.kwargs)}" if spec.kwargs else spec.id) + inside
 
 
 def _judged(candidate: Candidate, how: Judging, by_random: Episodes, work: Work) -> tuple[dict[str, Any], Episodes]:

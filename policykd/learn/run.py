@@ -13,7 +13,7 @@ from policykd.learn.methods.distill import Distilled, distill
 from policykd.learn.notes import notes_of
 from policykd.learn.proof import build_result, frontier, prove
 from policykd.learn.session import Session, Work, prepare
-from policykd.rollout.envs import EnvSpec, env_spec, factory_spec
+from policykd.rollout.envs import EnvSpec, factory_spec, teacher_spec
 from policykd.rollout.fit import fit
 from policykd.spine.artifact import save_artifact
 from policykd.spine.checkpoint import RunFolder
@@ -89,7 +89,7 @@ def open_task(config: Config, teacher: Any, env: Callable[..., Any] | None) -> T
     if env is not None:
         spec = factory_spec(env, config.env)
     else:
-        spec = env_spec(config.env, loaded.info.env_id, loaded.info.env_kwargs)
+        spec = teacher_spec(config.env, loaded.info)
     loaded, spec = fit(loaded, f"the teacher {loaded.info.source}", spec)
     if spec.masked and config.env.backend == "native":
         line = "env.backend native: a vector class has no action masks to give; single environments are used (sync)"

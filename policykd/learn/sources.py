@@ -8,16 +8,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from policykd.rollout.envs import EnvSpec, env_spec
+from policykd.rollout.envs import EnvSpec, env_spec, teacher_spec
 from policykd.spine.config.schema import EnvConfig
 from policykd.spine.errors import InputError
+from policykd.spine.wrappers import WRITERS, checked, imports, parsed
 from policykd.students.load import load_student
 from policykd.students.mlp import MlpStudent
 from policykd.teachers.base import Teacher
 from policykd.teachers.load import load_teacher
 
 _USED = ("id", "kwargs", "wrappers")
-_WRITERS = frozenset({"RecordVideo"})  # wrappers of gymnasium that write where their arguments say
 
 
 def student_file(source: str) -> Path | None:
@@ -45,7 +45,7 @@ def open_policy(source: str, vec_normalize: str | None = None, *, trust: bool = 
 def policy_env(policy: MlpStudent | Teacher, source: str, env: EnvConfig) -> EnvSpec:
     """The environment that the caller names, or else the one in the policy's own record."""
     if isinstance(policy, Teacher):
-        return env_spec(env, policy.info.env_id, policy.info.env_kwargs)
+        return teacher_spec(env, policy.info)
     if env.id is not None and env.id != _recorded_id(policy.provenance):
         return env_spec(env)
     # The user's own words are trust: an id with --allow-import, wrappers that they name. The file's words are not.
@@ -72,12 +72,13 @@ def _recorded(provenance: dict[str, Any], source: str, *, said: set[str | None])
     except ValidationError as error:
         raise InputError(f"{source}: its environment cannot be read; say which one with --env ID") from error
     texts = set(_texts([env.id, env.kwargs, env.wrappers]))
-    unsafe = sorted(text for text in texts if (":" in text or text in _WRITERS) and text not in said)
+    unsafe = sorted(text for text in texts if (imports(text) or text in WRITERS) and text not in said)
     if unsafe:
         raise InputError(
             f"{source}: its environment uses {', '.join(map(repr, unsafe))}; what a file names is not imported or run: "
             f"if you trust it, name it yourself (--env {env.id} --allow-import; wrappers with EnvConfig in Python)"
         )
+    checked([parsed(entry) for entry in env.wrappers if said.isdisjoint(_texts(entry))], f"{source}: its environment")
     return env
 
 

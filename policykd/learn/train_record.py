@@ -42,6 +42,7 @@ def write_teacher(model: Any, config: TrainConfig, out: Path, command: str) -> d
         "algo": config.algo,
         "env_id": config.env.id,
         "env_kwargs": config.env.kwargs,
+        "wrappers": config.env.wrappers,
         "normalized": config.normalize,
         "timesteps": int(model.num_timesteps),
         "seed": config.seed,

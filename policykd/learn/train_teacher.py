@@ -17,6 +17,7 @@ from policykd.spine.config.schema import TrainConfig
 from policykd.spine.errors import InputError, Interrupted, NumericsError
 from policykd.spine.files import make_folder, write_json
 from policykd.spine.seeding import TRAINING_SEEDS_FROM
+from policykd.spine.wrappers import from_file
 
 OnProgress = Callable[[int, int, dict[str, float]], None]
 _REPORTS = 100  # how often `progress` is called in a run
@@ -106,6 +107,7 @@ def _make_venv(config: TrainConfig) -> Any:
 
     if config.env.id is None:
         raise InputError("env.id: missing; a teacher is trained in an environment: set it, for example to CartPole-v1")
+    from_file(config.env.wrappers, "env.wrappers")  # so that the record of the teacher can be read again
     spec = env_spec(config.env)
     return DummyVecEnv([lambda: Monitor(make_env(spec))] * config.n_envs)
 

@@ -7,12 +7,15 @@ import importlib
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from policykd.rollout.wrappers import HINT, one_line, wrap
 from policykd.spine.config.schema import EnvConfig
 from policykd.spine.errors import InputError
 from policykd.spine.packing import Packing
+from policykd.spine.types import TeacherInfo
+from policykd.spine.wrappers import Wrappers, imports, parsed, written
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
 
 Backend = Literal["native", "sync"]
 _FUNCTION = "function:"
-_HINT = "check env.kwargs and env.wrappers"
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class EnvSpec:
 
     id: str
     kwargs: dict[str, Any] = field(default_factory=dict)
-    wrappers: tuple[tuple[str, dict[str, Any]], ...] = ()
+    wrappers: Wrappers = ()
     allow_import: bool = False
     backend: Backend = "sync"
     factory: Callable[..., Any] | None = None
@@ -65,9 +67,26 @@ def env_spec(
         )
     own = name == teacher_env  # named by the user or not: its arguments stay with it
     kwargs = dict(config.kwargs) if config.kwargs or not own else dict(teacher_kwargs or {})
-    wrappers = tuple(_wrapper(entry) for entry in config.wrappers)
+    wrappers = tuple(parsed(entry) for entry in config.wrappers)
     spec = EnvSpec(name, kwargs, wrappers, config.allow_import)
-    return EnvSpec(name, kwargs, wrappers, config.allow_import, _choose_backend(spec, config.backend))
+    return replace(spec, backend=_choose_backend(spec, config.backend))
+
+
+def teacher_spec(config: EnvConfig, info: TeacherInfo) -> EnvSpec:
+    """The environment for a teacher: that of the configuration or else its own, in its own wrappers unless the
+    configuration names some.
+
+    InputError as in `env_spec`, and for a wrapper that only the teacher's files name and that would be imported.
+    """
+    if config.wrappers or not info.wrappers:
+        return env_spec(config, info.env_id, info.env_kwargs)
+    foreign = [name for name, _ in info.wrappers if imports(name)]
+    if foreign and not config.allow_import:
+        raise InputError(
+            f"{info.source}: its environment is wrapped in {', '.join(foreign)}, which would be imported: add "
+            "--allow-import if its package is installed and you trust it, or name other wrappers with env.wrappers"
+        )
+    return env_spec(config.model_copy(update={"wrappers": written(info.wrappers)}), info.env_id, info.env_kwargs)
 
 
 def factory_spec(factory: Callable[..., Any], config: EnvConfig = EnvConfig()) -> EnvSpec:  # noqa: B008
@@ -78,7 +97,7 @@ def factory_spec(factory: Callable[..., Any], config: EnvConfig = EnvConfig()) -
     if config.kwargs:
         raise InputError("env.kwargs have no effect on an environment function: build them into it")
     name = getattr(factory, "__name__", type(factory).__name__)
-    wrappers = tuple(_wrapper(entry) for entry in config.wrappers)
+    wrappers = tuple(parsed(entry) for entry in config.wrappers)
     return EnvSpec(name, {}, wrappers, config.allow_import, factory=factory)
 
 
@@ -97,14 +116,8 @@ def make_env(spec: EnvSpec, render_mode: str | None = None) -> AnyEnv:
             with _quiet_making(entry):
                 env = gym.make(spec.id, disable_env_checker=True, **{**spec.kwargs, **extra})
         except (gym.error.Error, TypeError, ValueError, AttributeError, ImportError) as error:
-            raise InputError(f"env {spec.id}: cannot be made ({_one_line(error)}); {_HINT}") from None
-    for name, kwargs in spec.wrappers:
-        try:
-            env = _wrapper_class(name, spec.allow_import)(env, **kwargs)
-        except (TypeError, ValueError, AssertionError, gym.error.Error) as error:
-            raise InputError(f"env.wrappers: {name} cannot be applied ({_one_line(error)}); {_HINT}") from None
-    result: AnyEnv = env
-    return result
+            raise InputError(f"env {spec.id}: cannot be made ({one_line(error)}); {HINT}") from None
+    return wrap(env, spec.wrappers, spec.allow_import)
 
 
 def make_native(spec: EnvSpec, n_envs: int) -> VectorEnv:
@@ -118,6 +131,8 @@ def registered(spec: EnvSpec) -> Any:
     """The registry's entry; InputError with a suggestion when there is none or when it needs a forbidden import."""
     import gymnasium as gym
 
+    from policykd.rollout.atari import register_games
+
     if ":" in spec.id:
         module, _, name = spec.id.partition(":")
         if not spec.allow_import:
@@ -126,10 +141,12 @@ def registered(spec: EnvSpec) -> Any:
             importlib.import_module(module)
         except ImportError as error:
             raise InputError(
-                f"env {spec.id}: cannot import {module} ({_one_line(error)}); install the package"
+                f"env {spec.id}: cannot import {module} ({one_line(error)}); install the package"
             ) from None
     else:
         name = spec.id
+        if name not in gym.registry:
+            register_games(name)
     try:
         entry = gym.spec(name)
     except gym.error.Error:
@@ -150,36 +167,6 @@ def _choose_backend(spec: EnvSpec, wanted: str) -> Backend:
         reason = "has no vector class of its own" if not entry.vector_entry_point else "has wrappers"
         raise InputError(f"env.backend native: {spec.id} {reason}; use env.backend=sync")
     return "native" if wanted == "native" else "sync"
-
-
-def _wrapper(entry: str | dict[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
-    if isinstance(entry, str):
-        return entry, {}
-    if len(entry) != 1:
-        raise InputError(
-            f"env.wrappers: {sorted(entry)} in one entry, expected one wrapper: start each with its own dash"
-        )
-    name, kwargs = next(iter(entry.items()))
-    return name, dict(kwargs)
-
-
-def _wrapper_class(name: str, allow_import: bool) -> Any:
-    import gymnasium as gym
-
-    if ":" not in name:
-        found = getattr(gym.wrappers, name, None)
-        if not (isinstance(found, type) and issubclass(found, gym.Wrapper)):
-            close = difflib.get_close_matches(name, gym.wrappers.__all__, n=3)
-            hint = f"did you mean {', '.join(close)}?" if close else "use package.module:Class with --allow-import"
-            raise InputError(f"env.wrappers: {name} is not a wrapper of gymnasium.wrappers; {hint}")
-        return found
-    module, _, attribute = name.partition(":")
-    if not allow_import:
-        raise InputError(f"env.wrappers: {name} would import {module}; add --allow-import if you trust it")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"env.wrappers: cannot import {name} ({_one_line(error)}); install its package") from None
 
 
 @contextmanager
@@ -210,7 +197,3 @@ def _quiet_making(entry: Any) -> Iterator[None]:
         finally:
             log.logto_console, log.logto_file = before
             log.set()
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]

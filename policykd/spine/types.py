@@ -148,4 +148,5 @@ class TeacherInfo:
     footprint: Footprint
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    wrappers: tuple[tuple[str, dict[str, Any]], ...] = ()  # of its environment, innermost first, as its files name them
     notes: tuple[str, ...] = ()  # one line each, printed once: an id that was mapped, statistics that were applied

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from policykd.spine.types import TeacherInfo
+from policykd.spine.wrappers import Wrappers
 from policykd.teachers.base import Interface, Teacher
 from policykd.teachers.build import build_network
 from policykd.teachers.modelspec import ModelSpec
@@ -30,6 +31,7 @@ class Origin:
     trained_on: str | None = None
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    wrappers: Wrappers = ()
 
 
 def make_teacher(spec: ModelSpec, normalizer: Statistics | None, origin: Origin) -> Teacher:
@@ -49,6 +51,7 @@ def make_teacher(spec: ModelSpec, normalizer: Statistics | None, origin: Origin)
         footprint=network.footprint(normalizer.constants if normalizer else 0),
         env_kwargs=dict(origin.env_kwargs),
         versions=dict(spec.versions),
+        wrappers=origin.wrappers,
         notes=(*origin.notes, *start_note(spec.action_space), *((NOTE,) if recurrent else ())),
     )
     kind = RecurrentTeacher if recurrent else Teacher

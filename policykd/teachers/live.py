@@ -64,6 +64,7 @@ def wrapped_teacher(model: Any, normalizer: Statistics | None, origin: Origin) -
         footprint=network.footprint(normalizer.constants if normalizer else 0),
         env_kwargs=dict(origin.env_kwargs),
         versions={"stable_baselines3": _sb3_version()},
+        wrappers=origin.wrappers,
         notes=(*origin.notes, note, *start_note(model.action_space), *((NOTE,) if recurrent else ())),
     )
     spaces = Interface(_copied(model.observation_space), _copied(model.action_space))

@@ -13,6 +13,7 @@ import torch
 
 from policykd.spine.device import resolve_device
 from policykd.spine.errors import InputError
+from policykd.spine.wrappers import Wrappers, from_file
 from policykd.teachers import hub
 from policykd.teachers.assemble import Origin, make_teacher
 from policykd.teachers.base import Teacher
@@ -203,7 +204,8 @@ def _entry(entry: ZooEntry, request: Request, notes: tuple[str, ...] = (), label
         request = request.with_statistics(entry.statistics, f"{label}: {entry.statistics.name}" if label else None)
 
     def origin(sha256: str) -> Origin:
-        return request.origin(sha256, entry.env_id or None, entry.env_kwargs, notes)
+        known = request.origin(sha256, entry.env_id or None, entry.env_kwargs, (*notes, *_wrapped(entry.wrappers)))
+        return replace(known, wrappers=entry.wrappers)
 
     return _opened(entry.zip_path, entry.algo, request, origin)
 
@@ -215,7 +217,7 @@ def _run_folder(folder: Path, request: Request) -> Teacher:
     if found:
         request = request.with_statistics(found[0])
     _require_statistics(record, folder / RUN_STATISTICS, request)
-    return _recorded(folder / RUN_ZIP, record, request, _wrappers(folder / RUN_CONFIG))
+    return _recorded(folder / RUN_ZIP, record, request, _wrappers(folder, record))
 
 
 def _builtin(request: Request) -> Teacher:
@@ -242,15 +244,23 @@ def _require_statistics(record: dict[str, Any], path: Path, request: Request) ->
         )
 
 
-def _wrappers(config: Path) -> tuple[str, ...]:
-    """A note where the configuration of a training run names wrappers, which the teacher expects again."""
+def _wrappers(folder: Path, record: dict[str, Any]) -> Wrappers:
+    """What the record says of wrappers, or the configuration of the training where an older record is silent."""
+    if "wrappers" in record:
+        return from_file(record["wrappers"], f"{folder / RUN_RECORD}: wrappers")
+    config = folder / RUN_CONFIG
     environment = read_yaml(config).get("env") if config.is_file() else None
-    if isinstance(environment, dict) and environment.get("wrappers"):
-        return (f"the teacher was trained behind the wrappers that {config} names (env.wrappers): repeat them",)
-    return ()
+    named = environment.get("wrappers") if isinstance(environment, dict) else None
+    return from_file(named, f"{config}: env.wrappers")
 
 
-def _recorded(path: Path, record: dict[str, Any], request: Request, notes: tuple[str, ...] = ()) -> Teacher:
+def _wrapped(wrappers: Wrappers) -> tuple[str, ...]:
+    """A note of what lies around the environment."""
+    names = ", ".join(f"{name} {kwargs}" if kwargs else name for name, kwargs in wrappers)
+    return (f"trained behind the wrappers {names}"[:300],) if wrappers else ()
+
+
+def _recorded(path: Path, record: dict[str, Any], request: Request, wrappers: Wrappers = ()) -> Teacher:
     """A zip with our JSON record: {"algo", "env_id", "env_kwargs", "sha256" of the zip, ...}."""
     algo, trained_on, kwargs = record.get("algo"), record.get("env_id"), record.get("env_kwargs")
     trained_on = trained_on if isinstance(trained_on, str) else None
@@ -260,7 +270,8 @@ def _recorded(path: Path, record: dict[str, Any], request: Request, notes: tuple
             raise InputError(
                 f"{path}: is not the file of its record (sha256 differs): restore it, or train the teacher again"
             )
-        return request.origin(sha256, trained_on, kwargs if isinstance(kwargs, dict) else {}, notes)
+        own = kwargs if isinstance(kwargs, dict) else {}
+        return replace(request.origin(sha256, trained_on, own, _wrapped(wrappers)), wrappers=wrappers)
 
     return _opened(path, algo if isinstance(algo, str) else None, request, origin)
 

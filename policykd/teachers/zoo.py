@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from policykd.spine.errors import InputError
+from policykd.spine.wrappers import Wrappers
 from policykd.teachers.yamldata import read_yaml
+from policykd.teachers.zoo_wrappers import read_wrappers
 
 BEST = "best_model.zip"
 STATISTICS = "vecnormalize.pkl"
 _CHECKPOINT = "rl_model_"
-_UNSUPPORTED = ("env_wrapper", "frame_stack", "vec_env_wrapper")
+_UNSUPPORTED = "vec_env_wrapper"
 _NO_NORM_OBS = re.compile(r"norm_obs['\"]?\s*[:=]\s*False")
 
 
@@ -26,6 +28,7 @@ class ZooEntry:
     env_id: str
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     statistics: Path | None = None
+    wrappers: Wrappers = ()
 
 
 def find_zip(folder: Path) -> Path:
@@ -63,18 +66,19 @@ def read_entry(zip_path: Path, details: Path, *, statistics_given: bool, env_nam
     """
     config = read_yaml(details / "config.yml") if (details / "config.yml").is_file() else {}
     args = read_yaml(details / "args.yml") if (details / "args.yml").is_file() else {}
-    for key in _UNSUPPORTED:
-        if config.get(key) not in (None, [], "", 1, "1"):
-            raise InputError(
-                f"{details / 'config.yml'}: the teacher was trained with {key} {_short(config[key])}, which is not "
-                "supported yet: use a teacher without it"
-            )
+    if config.get(_UNSUPPORTED) not in (None, [], ""):
+        raise InputError(
+            f"{details / 'config.yml'}: the teacher was trained with {_UNSUPPORTED} {_short(config[_UNSUPPORTED])}, "
+            "which is not supported: use a teacher without it"
+        )
     env_id = args.get("env") if isinstance(args.get("env"), str) else details.name if env_name is None else env_name
+    named, where = (config, "config.yml") if config else (_hyperparams(args), "args.yml")
+    wrappers = read_wrappers(named, str(details / where), normalised=_normalises(config))
     statistics = None
     if not statistics_given and (_normalises(config) or _unsaid(details)):
         statistics = _statistics(zip_path, details)
     algo = args.get("algo") if isinstance(args.get("algo"), str) else zip_path.parent.parent.name
-    return ZooEntry(zip_path, algo, str(env_id), _env_kwargs(args, config, details), statistics)
+    return ZooEntry(zip_path, algo, str(env_id), _env_kwargs(args, config, details), statistics, wrappers)
 
 
 def _env_of(folder: Path) -> str:
@@ -92,6 +96,12 @@ def _normalises(config: dict[str, Any]) -> bool:
     if isinstance(value, str):
         return value.strip().lower() not in ("", "false") and not _NO_NORM_OBS.search(value)
     return bool(value)
+
+
+def _hyperparams(args: dict[str, Any]) -> dict[str, Any]:
+    """What the command line of the zoo changed, where there is no config.yml to hold it."""
+    given = args.get("hyperparams")
+    return given if isinstance(given, dict) else {}
 
 
 def _unsaid(details: Path) -> bool:

@@ -139,7 +139,8 @@ _STATISTICS = {
     "clip_obs": 10.0,
     "epsilon": 1e-8,
 }
-_RECORD = {"format": 1, "algo": "ppo", "env_id": "CartPole-v1", "env_kwargs": {"a": 1}, "normalized": False}
+_RECORD = {"format": 1, "algo": "ppo", "env_id": "CartPole-v1", "env_kwargs": {"a": 1}, "normalized": False,
+           "wrappers": [{"TimeLimit": {"max_episode_steps": 9}}, "TimeFeatureWrapper"]}  # fmt: skip
 IDS = ("module:Env-v0", "os:CartPole-v1", "evil.evil:Evil-v0", ":CartPole-v1", "a:b:c-v0", "../evil:CartPole-v1", "__main__:x-v0",
        "CartPole-v1\n", "CartPole-v1;ls", "$(ls)", "`ls`", "CartPole-v" + "9" * 5000, "x" * 30_000, "\u0130:e-v0")  # fmt: skip
 
@@ -230,8 +231,8 @@ _YAML_BOMBS = {
 
 def settings() -> Entries:
     """Python tags and bombs in the zoo's config.yml and args.yml."""
-    for file, key in (("config.yml", "normalize"), ("config.yml", "env_kwargs"), ("config.yml", "x"), ("args.yml", "env"),
-                      ("args.yml", "env_kwargs"), ("args.yml", "algo")):  # fmt: skip
+    for file, key in (("config.yml", "normalize"), ("config.yml", "env_kwargs"), ("config.yml", "x"), ("config.yml", "env_wrapper"),
+                      ("config.yml", "frame_stack"), ("args.yml", "env"), ("args.yml", "env_kwargs"), ("args.yml", "algo")):  # fmt: skip
         for label, tag in TAGS.items():
             name = f"{label} as {key} in {file}"
             yield zoo_folder("YAML of the zoo: tags", name, {file: f"{key}: {tag}\n".encode()}, "either")
@@ -247,6 +248,52 @@ def settings() -> Entries:
     )
     for number, raw in enumerate([*flips(honest, 80, 110), *cuts(honest, 30, 111)]):
         yield zoo_folder("YAML of the zoo: bombs and damage", str(number), {"args.yml": raw}, "either")
+
+
+# names of classes that run, write, import or lead elsewhere, were they more than text
+_CLASSES = ("os.system", "builtins.exec", "builtins.eval", "builtins.__import__", "subprocess.Popen", "antigravity.x", "this.s", "evil.Evil",
+            "policykd.teachers.trusted.load_trusted", "gymnasium.wrappers.RecordVideo", "gymnasium.wrappers.TransformObservation",
+            "rl_zoo3.wrappers.HistoryWrapper", "sb3_contrib.common.wrappers.TimeFeatureWrapper", "stable_baselines3.common.atari_wrappers.AtariWrapper",
+            "TimeFeatureWrapper", "os", "os:system", "evil:Evil", "../../evil.Evil", "/etc/passwd", "a..b", ".a", "a.", "x" * 60_000, "a." * 20_000 + "b",
+            "a.b\n", "\u0130.e", "\x1b[2J.a", "__import__('os').system('touch ran')", "gym.wrappers.", "gymnasium.wrappers.__builtins__")  # fmt: skip
+_PLAIN = ("gymnasium.wrappers.Time", "rl_zoo3", "sb3_contrib", "stable_baselines3", "os.system", "builtins", "subprocess", "antigravity", "this.s",
+          "evil.Evil", "policykd", "gymnasium.wrappers.Trans", "gymnasium.wrappers.__")  # fmt: skip
+
+
+def wrappers() -> Entries:
+    """Names, arguments and numbers in env_wrapper and frame_stack of the zoo's config.yml, and in a run's config.yaml."""
+    category = "YAML of the zoo: wrappers"
+    for name in _CLASSES:
+        expect: Expect = "harmless" if name.startswith(_PLAIN) and ":" not in name else "refused"
+        for form, value in (
+            ("text", name),
+            ("list", [name]),
+            ("mapping", {name: {"a": 1}}),
+            ("in a list", [{name: None}]),
+        ):
+            raw = json.dumps({"env_wrapper": value}).encode()
+            yield zoo_folder(category, f"{name[:40]!r}, {form}", {"config.yml": raw}, expect)
+        raw = json.dumps({"hyperparams": {"env_wrapper": [name]}}).encode()
+        yield zoo_folder(category, f"{name[:40]!r} in args.yml", {"args.yml": raw}, expect)
+    known = "sb3_contrib.common.wrappers.TimeFeatureWrapper"
+    for label, text in JSON_VALUES.items():
+        for way in ("env_wrapper: @", "env_wrapper: [@]", f'env_wrapper: {{"{known}": @}}', "env_wrapper: [{@: {}}]",
+                    f'env_wrapper: [{{"{known}": {{"max_steps": @}}}}]', "frame_stack: @"):  # fmt: skip
+            raw = f"{way}\n".replace("@", text).encode()
+            yield zoo_folder(category, f"{way} is {label}", {"config.yml": raw}, "either")
+        for way in ("wrappers", "wrappers.0"):
+            raw = f"env: {{id: CartPole-v1, wrappers: {text if way == 'wrappers' else f'[{text}]'}}}\n".encode()
+            files = {"teacher.zip": base("ppo.zip"), "config.yaml": raw}
+            yield Entry(category, f"{way} of config.yaml is {label}", "teacher", files, ".", "either", "ppo")
+    for number in (-1, 0, 65, 10**6, 2**31, 2**63, "9" * 4000):
+        yield zoo_folder(
+            category, f"frame_stack {str(number)[:20]}", {"config.yml": f"frame_stack: {number}\n".encode()}, "refused"
+        )
+    honest = json.dumps(
+        {"env_wrapper": [{known: {"max_steps": 9}}, "gym.wrappers.FlattenObservation"], "frame_stack": 4}
+    ).encode()
+    for number, raw in enumerate([*flips(honest, 80, 130), *cuts(honest, 30, 131)]):
+        yield zoo_folder(category, str(number), {"config.yml": raw}, "either")
 
 
 CONFIG = b"""teacher: builtin:cartpole
@@ -284,4 +331,4 @@ def configurations() -> Entries:
             yield Entry("--config: damage", f"{config}, {number}", config, files(raw), "c.yaml", "either")
 
 
-MAKERS = (headers, students, records, settings, configurations)
+MAKERS = (headers, students, records, settings, wrappers, configurations)

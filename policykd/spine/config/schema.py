@@ -33,10 +33,10 @@ class EnvConfig(Section):
     kwargs: dict[str, Any] = {}
     """Keyword arguments of `gymnasium.make`."""
     wrappers: list[str | dict[str, dict[str, Any]]] = []
-    """Wrappers, innermost first: a class of `gymnasium.wrappers` by name, `package.module:Class` with `allow_import`,
-    or {name: {keyword: value}}."""
+    """Wrappers, innermost first: the name of a class of `gymnasium.wrappers`, TimeFeatureWrapper, AtariWrapper,
+    StackFrames, `package.module:Class` with `allow_import`, or {name: {keyword: value}}; none takes the teacher's."""
     allow_import: bool = False
-    """Whether ids and wrappers may import a package that they name."""
+    """Whether ids and wrappers may import a package that they name, those of the teacher's folder included."""
     backend: Literal["auto", "native", "sync"] = "auto"
     """How the environments are stepped: the environment's own vector class, or one after the other."""
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 
 from policykd import api
 from policykd.evaluation.stats import mean_interval
@@ -52,6 +53,25 @@ def test_best_return_first_with_figures_as_evaluate_gives_them(ranked, untrained
     assert 0 < best["judged"]["entropy"] < np.log(2)
     assert best["judged"]["latency_us"] > 0
     json.dumps(ranked, allow_nan=False)
+
+
+def test_teachers_may_observe_one_environment_differently_and_are_paid_alike(tmp_path):
+    """Stacked frames do not change what an episode is worth; a shorter one does."""
+    env = gym.wrappers.FlattenObservation(gym.make("CartPole-v1"))
+    for name, n, wrappers in (
+        ("plain", 1, []),
+        ("stacked", 2, ["FlattenObservation", {"StackFrames": {"n": 2}}]),
+        ("short", 1, [{"TimeLimit": {"max_episode_steps": 20}}]),
+    ):
+        venv = VecFrameStack(DummyVecEnv([lambda: env]), n)
+        model = PPO("MlpPolicy", venv, policy_kwargs={"net_arch": [4]}, device="cpu", seed=0)
+        (tmp_path / name).mkdir()
+        model.save(tmp_path / name / "teacher.zip")
+        record = {"env_id": "CartPole-v1", "algo": "ppo", "wrappers": wrappers}
+        (tmp_path / name / "teacher.json").write_text(json.dumps(record))
+    assert len(api.rank([tmp_path / "plain", tmp_path / "stacked"], how=Judging(2))) == 2
+    with pytest.raises(InputError, match="CartPole-v1 in TimeLimit, but .*plain to CartPole-v1: returns of different"):
+        api.rank([tmp_path / "plain", tmp_path / "short"], how=Judging(2))
 
 
 def test_the_gap_is_paired_by_seed(ranked):

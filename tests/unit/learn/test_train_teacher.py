@@ -231,3 +231,10 @@ def test_built_in_teachers_are_what_their_records_say(name):
 
 def test_built_in_teachers_are_small():
     assert sum(path.stat().st_size for path in BUILTIN_FOLDER.iterdir() if path.suffix in (".zip", ".json")) < 4 * 2**20
+
+
+def test_wrappers_that_no_record_may_name_are_refused_before_training(tmp_path):
+    env = {"id": "CartPole-v1", "wrappers": [{"RecordVideo": {"video_folder": str(tmp_path / "film")}}]}
+    with pytest.raises(InputError, match=r"env\.wrappers: RecordVideo writes files"):
+        train_teacher(config(env=env), tmp_path / "teacher")
+    assert not (tmp_path / "film").exists() and not list(tmp_path.glob("teacher/*.zip"))

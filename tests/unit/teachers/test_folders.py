@@ -49,17 +49,9 @@ def test_best_model_is_a_second_choice_without_statistics(zoo: Path) -> None:
     assert load_teacher(zoo).info.env_id == "LunarLander-v3"
 
 
-@pytest.mark.parametrize(
-    ("values", "parts"),
-    [
-        ({"env_wrapper": "sb3_contrib.common.wrappers.TimeFeatureWrapper"}, ["env_wrapper", "TimeFeatureWrapper"]),
-        ({"env_wrapper": [{"a.B": {"horizon": 2}}]}, ["env_wrapper", "not supported yet"]),
-        ({"frame_stack": 4}, ["frame_stack 4", "not supported yet"]),
-    ],
-)
-def test_zoo_settings_that_are_not_supported(zoo: Path, values: dict[str, Any], parts: list[str]) -> None:
-    write_yaml(zoo / "LunarLander-v2" / "config.yml", **values)
-    refused(zoo, *parts)
+def test_zoo_settings_that_are_not_supported(zoo: Path) -> None:
+    write_yaml(zoo / "LunarLander-v2" / "config.yml", vec_env_wrapper="a.b.Vec")
+    refused(zoo, "vec_env_wrapper 'a.b.Vec'", "not supported")
 
 
 def test_ids_that_would_import_a_module(zoo: Path) -> None:
@@ -124,8 +116,25 @@ def test_run_folder_of_a_distillation_holds_a_student(tmp_path: Path, cartpole: 
 
 def test_run_folder_of_a_training_behind_wrappers(tmp_path: Path, cartpole: Path) -> None:
     shutil.copy(cartpole, tmp_path / "teacher.zip")
-    (tmp_path / "config.yaml").write_text("env: {id: CartPole-v1, wrappers: [{name: TimeAwareObservation}]}")
-    assert any("config.yaml" in note and "wrappers" in note for note in load_teacher(tmp_path).info.notes)
+    wrappers = [{"TimeLimit": {"max_episode_steps": 9}}, "TimeFeatureWrapper"]
+    expected = (("TimeLimit", {"max_episode_steps": 9}), ("TimeFeatureWrapper", {}))
+    (tmp_path / "config.yaml").write_text(json.dumps({"env": {"id": "CartPole-v1", "wrappers": wrappers}}))
+    info = load_teacher(tmp_path).info
+    assert info.wrappers == expected and any("TimeLimit" in note for note in info.notes)
+    record = {"env_id": "CartPole-v1", "algo": "ppo", "wrappers": wrappers[1:]}
+    (tmp_path / "teacher.json").write_text(json.dumps(record))
+    assert load_teacher(tmp_path, env_id="MountainCar-v0").info.wrappers == expected[1:]
+    for hostile in (
+        "x",
+        [3],
+        [{"a": {}, "b": {}}],
+        [{"TimeLimit": 3}],
+        ["../x"],
+        [{"RecordVideo": {"video_folder": "x"}}],
+        [{"a.b:C": {"x": [float("inf")]}}],
+    ):
+        (tmp_path / "teacher.json").write_text(json.dumps(record | {"wrappers": hostile}))
+        refused(tmp_path, "teacher.json", "wrapper")
 
 
 def test_an_id_of_the_caller_replaces_that_of_the_source(zoo: Path, cartpole: Path) -> None:
