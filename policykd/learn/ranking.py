@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from policykd.evaluation.entropy import entropy_in, tallied
 from policykd.evaluation.episodes import Episodes, policy_actor, random_actor, run_episodes
 from policykd.evaluation.stats import mean_interval, refuse_random_teacher, return_summary
-from policykd.learn.judge import Judging, describe, describe_teacher
+from policykd.learn.judge import Judging, describe, describe_teacher, environment, tell_notes
 from policykd.learn.session import Work
-from policykd.learn.sources import open_policy, policy_env
+from policykd.learn.sources import open_policy
 from policykd.rollout.envs import EnvSpec
 from policykd.rollout.fit import fit
 from policykd.spine.config.schema import EnvConfig
-from policykd.spine.errors import InputError
+from policykd.spine.errors import InputError, brief
 from policykd.spine.types import Array
 from policykd.students.mlp import MlpStudent
 from policykd.teachers.base import Teacher
@@ -36,22 +37,24 @@ class Candidate:
     spec: EnvSpec
 
 
-def rank(sources: Sequence[str], env: EnvConfig, how: Judging, work: Work) -> list[dict[str, Any]]:
+def rank(sources: Sequence[str], env: EnvConfig | EnvSpec, how: Judging, work: Work) -> list[dict[str, Any]]:
     """The document of `describe` for each source with `judged` added, best return first.
 
-    All play the same seeds, in one environment, beside the random policy. `judged` holds rank, env, episodes, seeds,
-    return, length, success, entropy (nats, mean over visited states; None without a distribution of its own),
-    latency_us, params, macs, random, above_random, and over_next: the paired difference to the one ranked below.
+    All play the same seeds, in one environment, beside the random policy; within action masks, as soon as one of them
+    needs masks. `judged` holds rank, env, episodes, seeds, return, length, success, entropy (nats, mean over visited
+    states; None without a distribution of its own), latency_us, params, macs, random, above_random, and over_next: the
+    paired difference to the one ranked below.
     Raises InputError, also when the sources belong to different environments; NumericsError; Interrupted.
     """
     seeds = how.seeds
     candidates = [_open(source, env, how) for source in sources]
-    _one_environment(candidates)
-    candidates = [Candidate(each.source, *fit(each.policy, each.source, each.spec)) for each in candidates]
-    for candidate in candidates:
-        for line in candidate.policy.info.notes if isinstance(candidate.policy, Teacher) else ():
-            work.tracker.note(line)
-    spec = candidates[0].spec
+    spec = _one_environment(candidates, env, work)
+    policies = []
+    for each in candidates:
+        policy, spec = fit(each.policy, each.source, spec)  # with masks from the first that needs them
+        policies.append(policy)
+    candidates = [Candidate(each.source, policy, spec) for each, policy in zip(candidates, policies, strict=True)]
+    tell_notes(work, {each.source: each.policy for each in candidates})
     with work.stage("judge", total=len(seeds) * (len(candidates) + 1)):
         by_random = run_episodes(spec, random_actor(candidates[0].policy.action_space, 0), seeds, work)
         judged = [_judged(each, how, by_random, work) for each in candidates]
@@ -65,9 +68,9 @@ def rank(sources: Sequence[str], env: EnvConfig, how: Judging, work: Work) -> li
     return documents
 
 
-def _open(source: str, env: EnvConfig, how: Judging) -> Candidate:
+def _open(source: str, env: EnvConfig | EnvSpec, how: Judging) -> Candidate:
     policy = open_policy(source, how.vec_normalize, trust=how.trust)
-    return Candidate(source, policy, policy_env(policy, source, env))
+    return Candidate(source, policy, environment(policy, source, env))
 
 
 def _described(candidate: Candidate) -> dict[str, Any]:
@@ -75,23 +78,42 @@ def _described(candidate: Candidate) -> dict[str, Any]:
     return describe_teacher(policy) if isinstance(policy, Teacher) else describe(candidate.source)
 
 
-def _one_environment(candidates: Sequence[Candidate]) -> None:
-    first = candidates[0]
-    for other in candidates[1:]:
-        if (other.spec.id, dict(other.spec.kwargs)) != (first.spec.id, dict(first.spec.kwargs)):
+def _one_environment(candidates: Sequence[Candidate], env: EnvConfig | EnvSpec, work: Work) -> EnvSpec:
+    """The environment of all candidates; InputError where theirs differ.
+
+    Only students record wrappers. Where the caller names an id, teachers act in what the students record of it.
+    """
+    named = isinstance(env, EnvConfig) and env.id is not None
+    students = [each for each in candidates if not isinstance(each.policy, Teacher)]
+    first, *others = (students if named else []) or candidates
+    for other in others:
+        if _same(other.spec) != _same(first.spec):
+            recorded = other in students and first in students and other.spec.id == first.spec.id
+            remedy = "name one with --env ID"
+            if named or recorded:  # each keeps what it records of an id
+                remedy = "judge them apart, or give all of it in Python with env=EnvConfig(id, kwargs, wrappers)"
             raise InputError(
                 f"{other.source}: belongs to {_named(other.spec)}, but {first.source} to {_named(first.spec)}: returns "
-                "of different environments cannot be ranked; name one with --env ID"
+                f"of different environments cannot be ranked; {remedy}"
             )
+    if any(_same(each.spec) != _same(first.spec) for each in candidates):
+        work.tracker.note(f"all are judged in {_named(first.spec)}, as {first.source} records it")
+    return first.spec
+
+
+def _same(spec: EnvSpec) -> tuple[Any, ...]:
+    """What two descriptions of one environment have in common."""
+    return spec.id, dict(spec.kwargs), spec.wrappers, spec.factory
 
 
 def _named(spec: EnvSpec) -> str:
-    return f"{spec.id} {dict(spec.kwargs)}" if spec.kwargs else spec.id
+    behind = [f"behind {name} {options or ''}".rstrip() for name, options in spec.wrappers]
+    return brief(" ".join([spec.id, *([str(spec.kwargs)] if spec.kwargs else []), *behind]))
 
 
 def _judged(candidate: Candidate, how: Judging, by_random: Episodes, work: Work) -> tuple[dict[str, Any], Episodes]:
     policy = candidate.policy
-    actor = policy_actor(policy, how.deterministic, 0)
+    actor = tallied(policy_actor(policy, how.deterministic, 0))
     episodes = run_episodes(candidate.spec, actor, how.seeds, work, keep_visited=_VISITED)
     size = policy.info.footprint if isinstance(policy, Teacher) else policy.footprint
     return {
@@ -102,25 +124,13 @@ def _judged(candidate: Candidate, how: Judging, by_random: Episodes, work: Work)
         "return": return_summary(episodes.returns),
         "length": float(episodes.lengths.mean()),
         "success": episodes.success_rate,
-        "entropy": None if candidate.spec.masked else entropy_on(policy, episodes.visited),
+        "entropy": entropy_in(episodes, actor, policy),
         "latency_us": latency_us(policy, episodes.visited, work),
         "params": size.params,
         "macs": size.macs,
         "random": return_summary(by_random.returns),
         "above_random": _above(episodes.returns, by_random.returns),
     }, episodes
-
-
-def entropy_on(policy: MlpStudent | Teacher, observations: Array) -> float | None:
-    """Mean entropy in nats on raw observations [B, *O] (before the tanh for a squashed Gaussian).
-
-    None for a teacher whose distribution is not its own (Q-values, or a mean with a fixed spread), and for one with a
-    memory, to which a state alone says nothing.
-    """
-    if isinstance(policy, Teacher) and (policy.value_teacher or policy.deterministic_teacher or policy.recurrent):
-        return None
-    batch = torch.from_numpy(np.ascontiguousarray(observations)).to(policy.device)
-    return float(policy.distribution.entropy(policy.distribution_params(batch)).mean())
 
 
 def latency_us(policy: MlpStudent | Teacher, observations: Array, work: Work) -> float:

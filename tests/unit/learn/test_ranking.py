@@ -11,9 +11,10 @@ import torch
 from stable_baselines3 import PPO
 
 from policykd import api
+from policykd.evaluation.entropy import entropy_on
 from policykd.evaluation.stats import mean_interval
 from policykd.learn.judge import Judging
-from policykd.learn.ranking import _difference, entropy_on, latency_us
+from policykd.learn.ranking import _difference, latency_us
 from policykd.learn.session import Work
 from policykd.report.ranking import ranking_table
 from policykd.spine.errors import InputError, Interrupted
