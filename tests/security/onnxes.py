@@ -6,6 +6,7 @@ import json
 from functools import cache
 
 from tests.security.entry import JSON_VALUES, Entries, Entry, Expect, paths, replaced
+from tests.security.onnx_costs import costly_inputs, mixing_inputs
 from tests.security.onnx_inputs import CARD, onnx_inputs
 from tests.security.texts import TAGS
 
@@ -28,7 +29,7 @@ def onnx_entry(category: str, name: str, raw: bytes, expect: Expect, card: bytes
 
 def graphs() -> Entries:
     """Damaged files and hostile graphs."""
-    for name, raw, expected in onnx_inputs():
+    for name, raw, expected in (*onnx_inputs(), *costly_inputs(), *mixing_inputs()):
         category = "ONNX: damage" if name.startswith(_DAMAGE) else "ONNX: hostile graphs"
         yield onnx_entry(category, name, raw, _EXPECT[expected])
 

@@ -17,7 +17,7 @@ from policykd.spine.errors import ConfigError, InputError
 if TYPE_CHECKING:
     from gymnasium import Space
 
-MAX_ENTRIES = 10**6  # of an observation, of an action, of one choice
+MAX_ENTRIES = 2**18  # of an observation, of an action, of one choice
 _EXAMPLE = "{env: CartPole-v1, action_space: {type: Discrete, n: 2}, outputs: {logits: NAME}}"
 
 Size = Annotated[int, Field(ge=1, le=MAX_ENTRIES)]

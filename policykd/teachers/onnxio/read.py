@@ -16,8 +16,9 @@ from policykd.spine.types import TeacherInfo
 from policykd.teachers.base import Interface, Teacher
 from policykd.teachers.onnxio.card import MAX_ENTRIES, Card, action_space, observation_box, read_card
 from policykd.teachers.onnxio.graph import DTYPES, check_graph, quoted
+from policykd.teachers.onnxio.rows import check_rows
 from policykd.teachers.onnxio.session import OnnxRun, open_session
-from policykd.teachers.onnxio.sizes import Sized, cost_of, measure, validate
+from policykd.teachers.onnxio.sizes import Sized, cost_of, measure, set_shape, validate
 from policykd.teachers.onnxio.wire import UnsafeError, walk
 from policykd.teachers.stated import Stated, meaning_of
 
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
     from policykd.teachers.load import Request
 
-MAX_BYTES = 256 * 2**20
-_ROWS = 256  # observations that are run at once; sizes are checked for so many
+MAX_BYTES = 32 * 2**20
+_ROWS = (1, 4, 16, 64, 256)  # observations that may be run at once; sizes are checked for each
 _REMEDY = "export the policy again, its weights inside the file"
 
 
@@ -72,6 +73,7 @@ def read_onnx(path: Path, request: Request) -> Teacher:
         rows=graph.sized.rows,
         device=torch.device("cpu"),
     )
+    check_rows(run, graph.observation_space)
     identity = f"{sha256} {json.dumps(card.model_dump(mode='json'), sort_keys=True)}"
     forward = Stated(run, meaning, str(path), identity)
     info = _info(graph, card, request, sha256)
@@ -127,12 +129,10 @@ def _checked(data: bytes, card: Card, where: str) -> _Graph:
     stated = observation_box(card, where)
     value = _input(model.graph, card)
     batch, shape = _input_shape(value, stated)
-    rows = 1 if batch == 1 else _ROWS
-    _set_shape(value, (rows, *shape))
     for output in model.graph.output:
         output.type.tensor_type.ClearField("shape")
-    sized = measure(model, rows)
-    _set_shape(value, (None if rows > 1 else 1, *shape))
+    sized = measure(model, value.name, shape, _ROWS if batch is None else (1,))
+    set_shape(value, (batch, *shape))
     dtype = DTYPES[value.type.tensor_type.elem_type]
     return _Graph(model, sized, value.name, dtype, _observations(stated, shape, dtype))
 
@@ -170,15 +170,6 @@ def _input_shape(value: Any, stated: Space[Any] | None) -> tuple[int | None, tup
     if any(dim < 1 for dim in known) or np.prod(known, dtype=np.float64) > MAX_ENTRIES or len(known) > 8:
         raise UnsafeError(f"takes observations of shape {str(known)[:80]}, expected at most {MAX_ENTRIES} entries")
     return dims[0], known
-
-
-def _set_shape(value: Any, dims: tuple[int | None, ...]) -> None:
-    shape = value.type.tensor_type.shape
-    shape.ClearField("dim")
-    for dim in dims:
-        entry = shape.dim.add()
-        if dim is not None:
-            entry.dim_value = dim
 
 
 def _widths(graph: _Graph, card: Card) -> tuple[int, ...]:
