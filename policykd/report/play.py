@@ -57,7 +57,7 @@ def _own_teacher(folder: Path, *, trust: bool) -> Teacher | None:
         return None
     taught_by = read_header(folder / "student.safetensors").get("provenance", {}).get("teacher", {})
     try:
-        config = load_config(str(folder / "config.yaml"))
+        config = load_config(str(folder / "config.yaml"), [], {"trust": trust or None})
         statistics = config.vec_normalize
         teacher = load_teacher(config.teacher, env_id=config.env.id, vec_normalize=statistics, trust=trust)
     except InputError:
