@@ -105,8 +105,8 @@ def _load(model: type[AnyConfig], source: str | None, overrides: Iterable[str], 
         raise ConfigError(layers.problems)
     if getattr(config, "trust", False) and ("trust",) not in layers.names:
         raise InputError(
-            f"{layers.file}: trust: true lets the teacher's file run code, and a configuration alone may not allow that: "
-            "add --trust if you made the teacher, or take trust out of the file"
+            f"{layers.file}: trust: true lets the teacher's file run code, and a configuration alone may not allow "
+            "that: add --trust if you made the teacher, or take trust out of the file"
         )
     return config
 
