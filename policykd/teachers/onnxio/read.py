@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from policykd.spine.errors import InputError
+from policykd.spine.errors import InputError, brief
 from policykd.spine.types import TeacherInfo
 from policykd.teachers.base import Interface, Teacher
 from policykd.teachers.onnxio.card import MAX_ENTRIES, Card, action_space, observation_box, read_card
@@ -58,9 +58,10 @@ def read_onnx(path: Path, request: Request) -> Teacher:
     except UnsafeError as error:
         raise InputError(f"{path}: {error}; {_REMEDY}") from error
     if sum(widths) != meaning.n_outputs:
+        named, found = ", ".join(map(quoted, card.names)), " + ".join(map(str, widths))
         raise InputError(
-            f"{path}: its outputs {', '.join(card.names)} have {' + '.join(map(str, widths))} entries, but "
-            f"{meaning.distribution} needs {meaning.n_outputs}: correct action_space or outputs in {where}"
+            f"{path}: its outputs {named} have {found} entries, but {brief(meaning.distribution)} needs "
+            f"{meaning.n_outputs}: correct action_space or outputs in {where}"
         )
     sha256 = hashlib.sha256(data).hexdigest()
     run = OnnxRun(
@@ -162,7 +163,7 @@ def _input_shape(value: Any, stated: Space[Any] | None) -> tuple[int | None, tup
     if stated is not None:
         wanted = stated.shape or ()
         if len(shape) != len(wanted) or any(have not in (None, want) for have, want in zip(shape, wanted, strict=True)):
-            raise UnsafeError(f"takes observations of shape {shape}, but observation_space says {wanted}")
+            raise UnsafeError(f"takes observations of shape {str(shape)[:80]}, but observation_space says {wanted}")
         return dims[0], wanted
     known = tuple(dim for dim in shape if dim is not None)
     if len(known) < len(shape):
