@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from policykd.spine.actions import DTYPES, ActionMap, sizes_of
-from policykd.spine.errors import InputError, brief
+from policykd.spine.errors import InputError, brief, clipped
 
 if TYPE_CHECKING:
     from gymnasium import Space
@@ -129,14 +129,15 @@ def action_map(space: Space[Any], *, unscale: bool) -> ActionMap:
 
 
 def describe_space(space: Space[Any]) -> str:
-    """A short form for messages: `Box(8,) float32`, `Discrete(4)`."""
+    """A short form for messages, one line of at most 200 characters: `Box(8,) float32`, `Discrete(4)`."""
     from gymnasium import spaces
 
     if isinstance(space, spaces.Box):
         return f"Box{tuple(space.shape)} {space.dtype}"
     if isinstance(space, spaces.Dict):
-        return "Dict{" + ", ".join(f"{key}: {describe_space(sub)}" for key, sub in space.spaces.items()) + "}"
-    return str(space)
+        inside = ", ".join(f"{key}: {describe_space(sub)}" for key, sub in space.spaces.items())
+        return clipped(f"Dict{{{inside}}}", 200)
+    return clipped(" ".join(str(space).split()), 200)
 
 
 def same_shape(expected: Space[Any], found: Space[Any]) -> bool:

@@ -179,11 +179,10 @@ def _opened(path: Path, algo: str | None, request: Request, origin: Callable[[st
     """
     try:
         spec, sha256 = read_zip(path, algo=algo)
+        return make_teacher(spec, request.statistics.normalizer, origin(sha256))
     except UnsupportedPolicy:
         if not request.trust:
             raise
-    else:
-        return make_teacher(spec, request.statistics.normalizer, origin(sha256))
     raw, sha256 = read_once(path)
     known = origin(sha256)
     return wrapped_teacher(load_trusted(path, raw, sha256, algo), request.statistics.normalizer, known)

@@ -156,13 +156,18 @@ def _number(value: Any, key: str, name: str) -> float:
 
 
 def activation_name(dotted: str, name: str) -> str:
-    """`tanh` for `torch.nn.modules.activation.Tanh`; InputError for one that is not known."""
-    short = dotted.rpartition(".")[2].lower()
-    if not dotted.startswith("torch.nn.") or short not in ACTIVATIONS:
-        raise InputError(
-            f"{name}: activation {dotted[:120]!r} is not supported: expected one of torch.nn's {', '.join(ACTIVATIONS)}"
+    """`tanh` for `torch.nn.modules.activation.Tanh`; UnsupportedPolicy for one that is not known."""
+    if not is_known_activation(dotted):
+        known = ", ".join(ACTIVATIONS)
+        raise UnsupportedPolicy(
+            f"{name}: activation {dotted[:120]!r} is not supported: expected one of torch.nn's {known}; {_LIVE}"
         )
-    return short
+    return dotted.rpartition(".")[2].lower()
+
+
+def is_known_activation(dotted: str) -> bool:
+    """Whether it is one of torch.nn whose function is ours."""
+    return dotted.startswith("torch.nn.") and dotted.rpartition(".")[2].lower() in ACTIVATIONS
 
 
 def _class_name(printed: Any) -> str:
