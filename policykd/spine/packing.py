@@ -156,7 +156,7 @@ def packing_of(space: Space[Any]) -> Packing:
     """The packing of a gymnasium space; InputError for a kind that has none (Text, Graph, Sequence, OneOf)."""
     from policykd.spine.spaces import encode_space
 
-    return packing_from_json(encode_space(space))
+    return packing_from_json(encode_space(space, bounds=False))
 
 
 def packing_from_json(doc: SpaceDoc) -> Packing:
