@@ -77,8 +77,8 @@ def emptiness() -> Entries:
     """Arrays without numbers whose other dimensions are beyond all bounds; tensors without numbers."""
     endless = array(b"", "f8", *_ENDLESS)
     size, stride = several(*map(number, _ENDLESS)), several(*map(number, (0, 0, 0)))
-    hollow = Tensor("4", (0, 6)).opcodes()
-    for label, tensor in {"tensor": Tensor("4", (0,), size=size, stride=stride).opcodes(), "weight": hollow}.items():
+    hollow = Tensor("4", (3, 6), size=several(number(0), number(6))).opcodes()
+    for label, tensor in {"tensor": Tensor("4", (3, 6), size=size, stride=stride).opcodes(), "weight": hollow}.items():
         packed = with_weights(content_of("ppo"), pickle=state_dict(**{"action_net.weight": tensor}))
         yield teacher(ZIP, f"a {label} without numbers", packed, "refused")
     yield Entry(

@@ -69,7 +69,7 @@ class Tensor:
 def state_dict(**changes: bytes) -> bytes:
     """The pickle of the base's state dict; `changes` replace a tensor (written with `_` for `.`) or add one."""
     tensors = {key: Tensor(str(k), shape).opcodes() for k, (key, shape) in enumerate(_SHAPES.items())}
-    return pickled(mapping(**tensors, **changes))
+    return pickled(mapping(**tensors | changes))
 
 
 def _tensor(**changes: object) -> bytes:

@@ -204,7 +204,8 @@ def documents() -> Entries:
                     yield teacher("SB3 zip: hostile values in data", name, with_data(content, raw), "either", kind)
         for label, arch in _ARCHITECTURES.items():
             raw = replaced(data, ("policy_kwargs",), f'{{"net_arch": {arch}}}').encode()
-            yield teacher("SB3 zip: huge net_arch", f"{kind}, {label}", with_data(content, raw), "harmless", kind)
+            expect: Expect = "refused" if label == "a million layers" else "harmless"  # as JSON of too many values
+            yield teacher("SB3 zip: huge net_arch", f"{kind}, {label}", with_data(content, raw), expect, kind)
         for label, raw in _JSON_BOMBS.items():
             yield teacher("SB3 zip: bombs", f"{kind}, data is {label}", with_data(content, raw), "refused")
 
