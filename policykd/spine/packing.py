@@ -164,7 +164,7 @@ def packed_batch(observation: Any, packing: Packing) -> tuple[Array, bool]:
 
 def packing_of(space: Space[Any]) -> Packing:
     """The packing of a gymnasium space; InputError for a kind that has none (Text, Graph, Sequence, OneOf)."""
-    return packing_from_json(encode_space(space))
+    return packing_from_json(encode_space(space, bounds=False))
 
 
 def packing_from_json(doc: SpaceDoc) -> Packing:

@@ -17,18 +17,16 @@ SpaceDoc = dict[str, Any]
 _MAX_DEPTH = 16
 
 
-def encode_space(space: Space[Any]) -> SpaceDoc:
-    """The space as a JSON document; InputError for a kind that has no such form."""
+def encode_space(space: Space[Any], *, bounds: bool = True) -> SpaceDoc:
+    """The space as a JSON document; InputError for a kind that has no such form.
+
+    Without `bounds` the low and high of a Box are left out, which is all that is long in it.
+    """
     from gymnasium import spaces
 
     if isinstance(space, spaces.Box):
-        return {
-            "type": "Box",
-            "shape": list(space.shape),
-            "dtype": str(space.dtype),
-            "low": _bounds(space.low),
-            "high": _bounds(space.high),
-        }
+        outline = {"type": "Box", "shape": list(space.shape), "dtype": str(space.dtype)}
+        return outline | {"low": _bounds(space.low), "high": _bounds(space.high)} if bounds else outline
     if isinstance(space, spaces.Discrete):
         return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
     if isinstance(space, spaces.MultiDiscrete):
@@ -36,12 +34,13 @@ def encode_space(space: Space[Any]) -> SpaceDoc:
     if isinstance(space, spaces.MultiBinary):
         return {"type": "MultiBinary", "shape": list(space.shape)}
     if isinstance(space, spaces.Dict):
-        doc: SpaceDoc = {"type": "Dict", "spaces": {key: encode_space(sub) for key, sub in space.spaces.items()}}
+        inner = {key: encode_space(sub, bounds=bounds) for key, sub in space.spaces.items()}
+        doc: SpaceDoc = {"type": "Dict", "spaces": inner}
         if list(space.spaces) != sorted(space.spaces):  # JSON objects are written with sorted keys
             doc["order"] = list(space.spaces)
         return doc
     if isinstance(space, spaces.Tuple):
-        return {"type": "Tuple", "spaces": [encode_space(sub) for sub in space.spaces]}
+        return {"type": "Tuple", "spaces": [encode_space(sub, bounds=bounds) for sub in space.spaces]}
     raise InputError(
         f"space {type(space).__name__} is not supported: expected Box, Discrete, MultiDiscrete, MultiBinary, Dict or "
         "Tuple; wrap the environment so that it has one of these"

@@ -11,10 +11,17 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterator
 
-from tests.security import onnxes, texts, weights, zips
+from tests.security import costly, kinds, onnxes, texts, weights, zips
 from tests.security.entry import Entry, Large, Maker
 
-MAKERS: tuple[Maker, ...] = (*zips.MAKERS, *weights.MAKERS, *texts.MAKERS, *onnxes.MAKERS)
+MAKERS: tuple[Maker, ...] = (
+    *zips.MAKERS,
+    *weights.MAKERS,
+    *kinds.MAKERS,
+    *costly.MAKERS,
+    *texts.MAKERS,
+    *onnxes.MAKERS,
+)
 MUTANTS = (zips.RAW, zips.PACKED, zips.CUT)
 
 
