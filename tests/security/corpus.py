@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 
@@ -53,5 +54,5 @@ def sums_are_right(entry: Entry) -> bool:
                 return False
             with zipfile.ZipFile(io.BytesIO(outer.read("policy.pth"))) as inner:
                 return inner.testzip() is None
-    except (zipfile.BadZipFile, ValueError, OSError, KeyError, RuntimeError, NotImplementedError, EOFError):
+    except (zipfile.BadZipFile, zlib.error, ValueError, OSError, KeyError, RuntimeError, NotImplementedError, EOFError):
         return False
