@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-MAX_SIZE = 1_000_000  # numbers in one observation
+MAX_SIZE = 4_000_000  # numbers in one observation; four colour images of 480 x 640 have 3.7 million
 MAX_ACTION = 10_000  # numbers in one action, or choices in one observation
 MAX_ENTRIES = 1_000  # of a Dict
-_MAX_MADE = 64 * MAX_SIZE  # bytes of the bounds of one space
+_MAX_MADE = 20 * MAX_SIZE  # bytes of the bounds of one space: two of eight a number, and a few
 _MAX_PRINT = 2**16  # characters; numpy prints at most 1000 numbers
 _KINDS = ("Box", "Discrete", "MultiDiscrete", "MultiBinary")
 _DTYPES = (
