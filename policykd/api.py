@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from policykd.learn.run import Run, finished_run, open_task, run_task
+from policykd.rollout.envs import EnvSpec, factory_spec
 from policykd.spine.checkpoint import RunFolder, is_free, next_run_folder
 from policykd.spine.config.load import load_config
 from policykd.spine.config.schema import Config, EnvConfig, TrainConfig
@@ -17,6 +18,9 @@ from policykd.teachers.load import load_teacher
 
 if TYPE_CHECKING:
     from policykd.learn.judge import Judging
+
+Environment: TypeAlias = EnvConfig | str | Callable[..., Any] | None
+"""A registered id, a configuration, or a function that returns a gymnasium.Env."""
 
 __all__ = ["Run", "distill", "evaluate", "inspect", "load_teacher", "play", "rank", "resume", "train_teacher"]
 
@@ -51,12 +55,14 @@ def resume(
     *,
     teacher: Any = None,
     env: Callable[..., Any] | None = None,
+    trust: bool = False,
     tracker: Tracker | None = None,
     stop: StopFlag | None = None,
 ) -> Run:
     """Continues the run in `folder` with its own configuration, to the same student, bit for bit.
 
-    A live teacher or an environment function must be given again; the teacher's weights are compared.
+    A live teacher or an environment function must be given again, and so must `trust`, where the run was made with it
+    (InputError else); the teacher's weights are compared.
     """
     path = Path(folder)
     run_folder = RunFolder(path, resume=True)
@@ -64,7 +70,7 @@ def resume(
     if finished is not None:
         (tracker or NullTracker()).note(f"{path}: this run is finished; here is its result")
         return finished
-    task = open_task(load_config(str(path / "config.yaml"), [], {}), teacher, env)
+    task = open_task(load_config(str(path / "config.yaml"), [], {"trust": trust or None}), teacher, env)
     return run_task(run_folder, task, tracker or NullTracker(), stop or NeverStop())
 
 
@@ -72,17 +78,21 @@ def evaluate(
     source: str | Path,
     *,
     teacher: str | None = None,
-    env: EnvConfig | str | None = None,
+    env: Environment = None,
     how: Judging | None = None,
     tracker: Tracker | None = None,
     stop: StopFlag | None = None,
 ) -> dict[str, Any]:
-    """Returns of a student or teacher on the seeds of `how`; with a teacher, retention and agreement as well."""
+    """Returns of a student or teacher on the seeds of `how`; with a teacher, retention and agreement as well.
+
+    `env`: a registered id, an EnvConfig, or a function that returns a gymnasium.Env; by default the policy's own.
+    Raises InputError, NumericsError, Interrupted.
+    """
     from policykd.learn.judge import Judging, judge
     from policykd.learn.session import Work
 
     work = Work(tracker or NullTracker(), stop or NeverStop())
-    return judge(str(source), teacher, _env_config(env), how or Judging(), work)
+    return judge(str(source), teacher, _environment(env), how or Judging(), work)
 
 
 def inspect(source: str | Path, *, vec_normalize: str | None = None, trust: bool = False) -> dict[str, Any]:
@@ -93,9 +103,9 @@ def inspect(source: str | Path, *, vec_normalize: str | None = None, trust: bool
 
 
 def rank(
-    sources: Sequence[str | Path],
+    sources: Sequence[str | Path] | str | Path,
     *,
-    env: EnvConfig | str | None = None,
+    env: Environment = None,
     how: Judging | None = None,
     tracker: Tracker | None = None,
     stop: StopFlag | None = None,
@@ -103,16 +113,18 @@ def rank(
     """Teachers (or students) judged on the same seeds, best return first: what `inspect` says of each, and `judged`.
 
     `judged` holds return, length, entropy, latency, cost, the random policy's return, whether it is clearly above
-    random, and `over_next`: the difference to the next in rank, paired by seed. Raises InputError, Interrupted.
+    random, and `over_next`: the difference to the next in rank, paired by seed. `env` as in `evaluate`. Raises
+    InputError, Interrupted.
     """
     from policykd.learn.judge import Judging
     from policykd.learn.ranking import rank as judged
     from policykd.learn.session import Work
 
-    if not sources:
+    listed = [sources] if isinstance(sources, str | Path) else sources
+    if not listed:
         raise InputError("rank: no source was given, expected one or more teachers")
     work = Work(tracker or NullTracker(), stop or NeverStop())
-    return judged([str(source) for source in sources], _env_config(env), how or Judging(), work)
+    return judged([str(source) for source in listed], _environment(env), how or Judging(), work)
 
 
 def train_teacher(
@@ -149,7 +161,12 @@ def play(
     """Shows the student in a window, or films it side by side with its teacher on the same seed."""
     from policykd.report.play import play as show
 
-    return show(str(student), teacher, _env_config(env), video, seed, trust=trust)
+    where = _environment(env)
+    if not isinstance(where, EnvConfig):
+        raise InputError(
+            "play: env is a function, expected a registered id or an EnvConfig: register it with gymnasium"
+        )
+    return show(str(student), teacher, where, video, seed, trust=trust)
 
 
 def _free_folder(out: Path | str | None, root: Path, name: str) -> Path:
@@ -163,5 +180,11 @@ def _free_folder(out: Path | str | None, root: Path, name: str) -> Path:
     return path
 
 
-def _env_config(env: EnvConfig | str | None) -> EnvConfig:
-    return env if isinstance(env, EnvConfig) else EnvConfig(id=env)
+def _environment(env: Environment) -> EnvConfig | EnvSpec:
+    if isinstance(env, EnvConfig):
+        return env
+    if env is None or isinstance(env, str):
+        return EnvConfig(id=env)
+    if not callable(env):
+        raise InputError(f"env is a {type(env).__name__}, expected a registered id, an EnvConfig, or a function")
+    return factory_spec(env)

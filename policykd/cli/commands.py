@@ -113,8 +113,9 @@ def distill(
         "deterministic": False if stochastic else None,
     }
     if resume is not None:
-        _alone(resume, [config, out, print_config or None, *(overrides or []), *named.values()])
-        return _distill(None, None, resume)
+        others = [value for option, value in named.items() if option != "trust"]
+        _alone(resume, [config, out, print_config or None, *(overrides or []), *others])
+        return _distill(None, None, resume, trust=trust)
     from policykd.spine.config.load import load_config, resolved_yaml
 
     settings = load_config(config, overrides or [], named)
@@ -127,11 +128,12 @@ def distill(
 def _alone(resume: Path, others: list[Any]) -> None:
     if any(other is not None for other in others):
         raise InputError(
-            f"--resume {resume} continues a run with its own configuration: leave the other options and settings out"
+            f"--resume {resume} continues a run with its own configuration: leave the other options and settings out "
+            "(--trust apart, where the run was made with it)"
         )
 
 
-def _distill(settings: Config | None, out: Path | None, resume: Path | None) -> int:
+def _distill(settings: Config | None, out: Path | None, resume: Path | None, *, trust: bool = False) -> int:
     from policykd.cli.output import print_returns, watched
     from policykd.report.table import aligned
 
@@ -139,7 +141,7 @@ def _distill(settings: Config | None, out: Path | None, resume: Path | None) -> 
         from policykd import api
 
         if resume is not None:
-            run = api.resume(resume, tracker=tracker, stop=stop)
+            run = api.resume(resume, trust=trust, tracker=tracker, stop=stop)
         else:
             run = api.distill(settings, out=out, tracker=tracker, stop=stop)
     print_returns(run.result)

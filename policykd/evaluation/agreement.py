@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from policykd.loss.masking import masked_like, masked_params
+from policykd.loss.acting import params_on
+from policykd.loss.masking import masked_like
 from policykd.spine.actions import ActionMap
 from policykd.spine.types import Array, Policy
 
 TOLERANCE = 0.05  # of the action range, per dimension, for continuous actions
-_CHUNK = 16_384
 
 
 def agreement(policy: Policy, teacher_params: Tensor, student_params: Tensor) -> float:
@@ -38,13 +37,13 @@ def same_action(action_map: ActionMap, a: Array, b: Array) -> Array:
 
 def agreement_on(teacher: Policy, student: Policy, observations: Array, masks: Array | None = None) -> float:
     """Agreement on raw observations [B, *O] that the student visited, with the actions allowed there [B, n]."""
-    same = []
-    for begin in range(0, len(observations), _CHUNK):
-        chunk = torch.from_numpy(np.ascontiguousarray(observations[begin : begin + _CHUNK]))
-        mask = None if masks is None else masks[begin : begin + _CHUNK]
-        pair = [
-            p.action_map(p.distribution.mode(masked_params(p, chunk.to(p.device), mask)).cpu().numpy())
-            for p in (teacher, student)
-        ]
-        same.append(same_action(teacher.action_map, *pair))
-    return float(np.concatenate(same).mean())
+    pair = [
+        np.concatenate([mode_actions(policy, params) for params in params_on(policy, observations, masks)])
+        for policy in (teacher, student)
+    ]
+    return float(same_action(teacher.action_map, *pair).mean())
+
+
+def mode_actions(policy: Policy, params: Tensor) -> Array:
+    """The environment actions [B, ...] that the policy takes by the mode of its parameters [B, P]."""
+    return policy.action_map(policy.distribution.mode(params).cpu().numpy())

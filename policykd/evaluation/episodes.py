@@ -16,6 +16,7 @@ from policykd.spine.types import Array, Progress, Turn
 
 __all__ = ["Actor", "Episodes", "policy_actor", "random_actor", "run_episodes"]
 _SYNC_SLOTS = 32
+_VISITED_BYTES = 2**26  # of states that are kept: 20,000 images would take half a gigabyte
 MAX_STEPS = 100_000  # an episode that is longer will not end; Atari's longest have 27,000 decisions
 
 
@@ -46,6 +47,7 @@ class _Visited:
 
     def add(self, observation: Array, mask: Bools | None) -> None:
         if self._bound and self._count % self._stride == 0:
+            self._bound = min(self._bound, max(_VISITED_BYTES // max(observation[0].nbytes, 1), 1))
             self._parts.append((observation.copy(), mask))
             self._kept += len(observation)
             if self._kept > self._bound and len(self._parts) > 1:
@@ -67,6 +69,7 @@ def run_episodes(
     """One episode per seed, in single environments whatever the backend of collection: a vector class has no seed for
     each episode.
 
+    About `keep_visited` of the states are kept, fewer where they are large: at most 64 MB.
     Raises NumericsError for a NaN and Interrupted when asked to stop.
     """
     return _run_sync(replace(spec, backend="sync"), actor, seeds, progress, keep_visited)

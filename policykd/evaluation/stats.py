@@ -56,7 +56,11 @@ def refuse_random_teacher(teacher: Array, random: Array) -> None:
         raise InputError(
             f"teacher: its return {np.mean(teacher):.4g} is not clearly above random's {np.mean(random):.4g} over "
             f"{len(teacher)} episodes, so retention has no meaning; check the environment, its kwargs and statistics"
-            + (", or raise evaluate.select_episodes" if gap > 0 else "")
+            + (
+                ", or judge it over more episodes (distill: evaluate.select_episodes, evaluate: --episodes)"
+                if gap > 0
+                else ""
+            )
         )
 
 
@@ -79,7 +83,7 @@ def retention(teacher: Array, student: Array, random: Array, root_seed: int) -> 
     low, high = np.quantile(values, [0.025, 0.975], method="lower")
     if not np.isfinite([low, high]).all():
         raise InputError(
-            f"evaluate.episodes {len(teacher)} is too few to tell the teacher from a random policy; raise it, or "
-            "check the teacher"
+            f"{len(teacher)} episodes are too few to tell the teacher from a random policy; take more (distill: "
+            "evaluate.episodes, evaluate: --episodes), or check the teacher"
         )
     return Retention(value, float(low), float(high))

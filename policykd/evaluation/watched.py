@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from policykd.evaluation.actors import Actor, PolicyActor, policy_actor
-from policykd.evaluation.agreement import agreement, agreement_on
+from policykd.evaluation.agreement import agreement_on, mode_actions, same_action
 from policykd.evaluation.episodes import Episodes
 from policykd.spine.types import Array, Policy, Turn
 
@@ -15,12 +15,14 @@ class Watched:
 
     def __init__(self, actor: PolicyActor, teacher: PolicyActor) -> None:
         self._actor, self._teacher = actor, teacher
-        self._same, self._steps = 0.0, 0
+        self._same, self._steps = 0, 0
 
     def __call__(self, observation: Array, turn: Turn) -> Array:
         """The policy's environment actions [B, ...] for raw observations [B, *O]."""
         own, theirs = self._actor.params(observation, turn), self._teacher.params(observation, turn)
-        self._same += len(own) * agreement(self._teacher.policy, theirs.to(own.device), own)
+        actor, teacher = self._actor.policy, self._teacher.policy
+        pair = mode_actions(teacher, theirs), mode_actions(actor, own)  # each by its own map: they may differ in kind
+        self._same += int(same_action(teacher.action_map, *pair).sum())
         self._steps += len(own)
         return self._actor.act(own)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from policykd.loss.acting import params_on
 from policykd.loss.distributions import is_gaussian
 from policykd.rollout.envs import EnvSpec, registered
 from policykd.spine.config.schema import Config
@@ -122,7 +123,7 @@ def _q_temperature(config: Config, teacher: TeacherPolicy, measured: Measured) -
         return config.loss.q_temperature
     if not teacher.value_teacher:
         return 1.0
-    q = teacher.distribution_params(torch.from_numpy(measured.visited).to(teacher.device))
+    q = torch.cat(list(params_on(teacher, measured.visited)))
     best = q.topk(2, -1).values
     gap = float((best[:, 0] - best[:, 1]).median())
     spread = float((q.max(-1).values - q.min(-1).values).mean())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +11,14 @@ from policykd.evaluation.stats import refuse_random_teacher, retention, return_s
 from policykd.evaluation.watched import agreement_in, watched
 from policykd.learn.session import Work
 from policykd.learn.sources import open_policy, policy_env, student_file
+from policykd.rollout.envs import EnvSpec
 from policykd.rollout.fit import fit
 from policykd.spine.artifact import read_header
 from policykd.spine.config.schema import EnvConfig
 from policykd.spine.errors import InputError
 from policykd.spine.spaces import describe_space, encode_space
 from policykd.spine.wrappers import written
+from policykd.students.mlp import MlpStudent
 from policykd.teachers.base import Teacher
 from policykd.teachers.load import load_teacher
 
@@ -42,29 +45,24 @@ class Judging:
         return range(self.first_seed, self.first_seed + self.episodes)
 
 
-def judge(source: str, teacher: str | None, env: EnvConfig, how: Judging, work: Work) -> dict[str, Any]:
+def judge(source: str, teacher: str | None, env: EnvConfig | EnvSpec, how: Judging, work: Work) -> dict[str, Any]:
     """Returns on the seeds of `how`; with a teacher also its returns, retention and agreement.
 
     Raises InputError for sources and environments that do not fit; NumericsError; Interrupted.
     """
     seeds = how.seeds
-    policy = open_policy(source, how.vec_normalize if teacher is None else None, trust=how.trust)
-    master = None
-    if teacher is not None:
-        master = load_teacher(teacher, vec_normalize=how.vec_normalize, trust=how.trust)
-    spec = policy_env(policy, source, env)
-    policy, spec = fit(policy, source, spec)
+    policy, master = _opened(source, teacher, how)
+    policy, spec = fit(policy, source, environment(policy, source, env))
     if master is not None:
         master, spec = fit(master, str(teacher), spec)
-    for line in master.info.notes if master else policy.info.notes if isinstance(policy, Teacher) else ():
-        work.tracker.note(line)
+    tell_notes(work, {source: policy} if master is None else {source: policy, str(teacher): master})
 
-    def measure(actor: Actor) -> Episodes:
-        return run_episodes(spec, actor, seeds, work, keep_visited=_VISITED_FOR_AGREEMENT)
+    def measure(actor: Actor, keep: int = 0) -> Episodes:
+        return run_episodes(spec, actor, seeds, work, keep_visited=keep)
 
     with work.stage("report", total=len(seeds) * (1 if master is None else 3)):
         actor = watched(policy_actor(policy, how.deterministic, 0), master)
-        own = measure(actor)
+        own = measure(actor, 0 if master is None else _VISITED_FOR_AGREEMENT)
         result: dict[str, Any] = {
             "source": source,
             "env": spec.id,
@@ -88,6 +86,35 @@ def judge(source: str, teacher: str | None, env: EnvConfig, how: Judging, work: 
     return result
 
 
+def _opened(source: str, teacher: str | None, how: Judging) -> tuple[MlpStudent | Teacher, Teacher | None]:
+    """The policy, and its teacher where there is one. Statistics that are given are the teacher's, and the policy's too
+    where it is a teacher that brings none."""
+    if teacher is None:
+        return open_policy(source, how.vec_normalize, trust=how.trust), None
+    try:
+        policy = open_policy(source, trust=how.trust)
+        bare = isinstance(policy, Teacher) and policy.normalizer is None
+    except InputError:  # such as for a folder whose own statistics are missing
+        if how.vec_normalize is None:
+            raise
+        bare = True
+    if bare and how.vec_normalize is not None:
+        policy = open_policy(source, how.vec_normalize, trust=how.trust)
+    return policy, load_teacher(teacher, vec_normalize=how.vec_normalize, trust=how.trust)
+
+
+def environment(policy: MlpStudent | Teacher, source: str, env: EnvConfig | EnvSpec) -> EnvSpec:
+    """Where the policy is judged: as in `policy_env`, or in the caller's own environment, which is ready."""
+    return env if isinstance(env, EnvSpec) else policy_env(policy, source, env)
+
+
+def tell_notes(work: Work, policies: Mapping[str, MlpStudent | Teacher]) -> None:
+    """What teachers say of themselves, each line with the source that it is about."""
+    for source, policy in policies.items():
+        for line in policy.info.notes if isinstance(policy, Teacher) else ():
+            work.tracker.note(line if line.startswith((f"{source}: ", f"{source} ")) else f"{source}: {line}")
+
+
 def _summary(episodes: Episodes) -> dict[str, Any]:
     return {
         "return": return_summary(episodes.returns),
@@ -101,7 +128,8 @@ def describe(source: str, vec_normalize: str | None = None, *, trust: bool = Fal
     """A student's whole header, or a teacher's algorithm, spaces, network, parameters, normaliser and versions."""
     file = student_file(source)
     if file is not None:
-        return {"kind": "student", "file": file.name, "bytes": file.stat().st_size, **read_header(file)}
+        own = {"kind": "student", "source": source, "file": file.name, "bytes": file.stat().st_size}
+        return own | read_header(file) | own  # whatever a header calls itself
     return describe_teacher(load_teacher(source, vec_normalize=vec_normalize, trust=trust))
 
 

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from policykd.evaluation.entropy import entropy_in, tallied
 from policykd.evaluation.episodes import Episodes, policy_actor, random_actor, run_episodes
 from policykd.evaluation.stats import mean_interval, refuse_random_teacher, return_summary
-from policykd.learn.judge import Judging, describe, describe_teacher
+from policykd.learn.judge import Judging, describe, describe_teacher, environment, tell_notes
 from policykd.learn.session import Work
-from policykd.learn.sources import open_policy, policy_env
+from policykd.learn.sources import open_policy
 from policykd.rollout.envs import EnvSpec
 from policykd.rollout.fit import fit
 from policykd.spine.config.schema import EnvConfig
-from policykd.spine.errors import InputError
+from policykd.spine.errors import InputError, brief
 from policykd.spine.types import Array
-from policykd.spine.wrappers import Wrappers, judged_by
+from policykd.spine.wrappers import judged_by
 from policykd.students.mlp import MlpStudent
 from policykd.teachers.base import Teacher
 
@@ -37,24 +38,22 @@ class Candidate:
     spec: EnvSpec
 
 
-def rank(sources: Sequence[str], env: EnvConfig, how: Judging, work: Work) -> list[dict[str, Any]]:
+def rank(sources: Sequence[str], env: EnvConfig | EnvSpec, how: Judging, work: Work) -> list[dict[str, Any]]:
     """The document of `describe` for each source with `judged` added, best return first.
 
-    All play the same seeds, in one environment, beside the random policy. `judged` holds rank, env, episodes, seeds,
-    return, length, success, entropy (nats, mean over visited states; None without a distribution of its own),
-    latency_us, params, macs, random, above_random, and over_next: the paired difference to the one ranked below.
+    All play the same seeds, in one environment, beside the random policy; within action masks, as soon as one of them
+    needs masks. `judged` holds rank, env, episodes, seeds, return, length, success, entropy (nats, mean over visited
+    states; None without a distribution of its own), latency_us, params, macs, random, above_random, and over_next: the
+    paired difference to the one ranked below.
     Raises InputError, also when the sources belong to different environments; NumericsError; Interrupted.
     """
     seeds = how.seeds
     candidates = [_open(source, env, how) for source in sources]
-    _one_environment(candidates)
-    candidates = [Candidate(each.source, *fit(each.policy, each.source, each.spec)) for each in candidates]
-    for candidate in candidates:
-        for line in candidate.policy.info.notes if isinstance(candidate.policy, Teacher) else ():
-            work.tracker.note(line)
-    spec = candidates[0].spec
+    candidates = _fitted(_in_one_environment(candidates, env, work))
+    tell_notes(work, {each.source: each.policy for each in candidates})
     with work.stage("judge", total=len(seeds) * (len(candidates) + 1)):
-        by_random = run_episodes(spec, random_actor(candidates[0].policy.action_space, 0), seeds, work)
+        first = candidates[0]
+        by_random = run_episodes(first.spec, random_actor(first.policy.action_space, 0), seeds, work)
         judged = [_judged(each, how, by_random, work) for each in candidates]
     order = sorted(range(len(judged)), key=lambda i: -judged[i][1].returns.mean())
     documents = []
@@ -66,9 +65,9 @@ def rank(sources: Sequence[str], env: EnvConfig, how: Judging, work: Work) -> li
     return documents
 
 
-def _open(source: str, env: EnvConfig, how: Judging) -> Candidate:
+def _open(source: str, env: EnvConfig | EnvSpec, how: Judging) -> Candidate:
     policy = open_policy(source, how.vec_normalize, trust=how.trust)
-    return Candidate(source, policy, policy_env(policy, source, env))
+    return Candidate(source, policy, environment(policy, source, env))
 
 
 def _described(candidate: Candidate) -> dict[str, Any]:
@@ -76,29 +75,61 @@ def _described(candidate: Candidate) -> dict[str, Any]:
     return describe_teacher(policy) if isinstance(policy, Teacher) else describe(candidate.source)
 
 
-def _one_environment(candidates: Sequence[Candidate]) -> None:
-    first = candidates[0]
-    for other in candidates[1:]:
-        if _worth(other.spec) != _worth(first.spec):
+def _in_one_environment(candidates: Sequence[Candidate], env: EnvConfig | EnvSpec, work: Work) -> list[Candidate]:
+    """The candidates, each in an environment in which an episode is worth the same; InputError where it is not.
+
+    How they observe it is their own affair (stacked frames, time). Where the caller names an id, teachers act behind
+    the wrappers that the students record of it.
+    """
+    named = isinstance(env, EnvConfig) and env.id is not None
+    students = [each for each in candidates if not isinstance(each.policy, Teacher)]
+    first = (students if named else [])[:1] or candidates[:1]
+    kept, moved = [], False
+    for each in candidates:
+        spec = each.spec
+        if named and isinstance(each.policy, Teacher) and not judged_by(spec.wrappers):
+            spec = replace(spec, wrappers=(*judged_by(first[0].spec.wrappers), *spec.wrappers))
+            moved = moved or spec != each.spec
+        if _worth(spec) != _worth(first[0].spec):
+            both = not isinstance(each.policy, Teacher) and not isinstance(first[0].policy, Teacher)
+            recorded = both and spec.id == first[0].spec.id
+            remedy = "name one with --env ID"
+            if named or recorded:  # each keeps what it records of an id
+                remedy = "judge them apart, or give all of it in Python with env=EnvConfig(id, kwargs, wrappers)"
             raise InputError(
-                f"{other.source}: belongs to {_named(other.spec)}, but {first.source} to {_named(first.spec)}: returns "
-                "of different environments cannot be ranked; name one with --env ID"
+                f"{each.source}: belongs to {_named(spec)}, but {first[0].source} to {_named(first[0].spec)}: returns "
+                f"of different environments cannot be ranked; {remedy}"
             )
+        kept.append(replace(each, spec=spec))
+    if moved:
+        work.tracker.note(f"all are judged in {_named(first[0].spec)}, as {first[0].source} records it")
+    return kept
 
 
-def _worth(spec: EnvSpec) -> tuple[str, dict[str, Any], Wrappers]:
-    """What returns depend on: teachers may observe one environment differently (stacked frames, time)."""
-    return spec.id, dict(spec.kwargs), judged_by(spec.wrappers)
+def _fitted(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Each fitted to its environment; all within action masks, as soon as one of them needs them."""
+    pairs = [fit(each.policy, each.source, each.spec) for each in candidates]
+    masked = any(spec.masked for _, spec in pairs)
+    backend: Any = {"backend": "sync"} if masked else {}
+    return [
+        Candidate(each.source, policy, replace(spec, masked=masked, **backend))
+        for each, (policy, spec) in zip(candidates, pairs, strict=True)
+    ]
+
+
+def _worth(spec: EnvSpec) -> tuple[Any, ...]:
+    """What returns depend on."""
+    return spec.id, dict(spec.kwargs), judged_by(spec.wrappers), spec.factory
 
 
 def _named(spec: EnvSpec) -> str:
-    inside = f" in {', '.join(name for name, _ in spec.wrappers)}" if spec.wrappers else ""
-    return (f"{spec.id} {dict(spec.kwargs)}" if spec.kwargs else spec.id) + inside
+    behind = [f"behind {name} {options or ''}".rstrip() for name, options in spec.wrappers]
+    return brief(" ".join([spec.id, *([str(spec.kwargs)] if spec.kwargs else []), *behind]))
 
 
 def _judged(candidate: Candidate, how: Judging, by_random: Episodes, work: Work) -> tuple[dict[str, Any], Episodes]:
     policy = candidate.policy
-    actor = policy_actor(policy, how.deterministic, 0)
+    actor = tallied(policy_actor(policy, how.deterministic, 0))
     episodes = run_episodes(candidate.spec, actor, how.seeds, work, keep_visited=_VISITED)
     size = policy.info.footprint if isinstance(policy, Teacher) else policy.footprint
     return {
@@ -109,25 +140,13 @@ def _judged(candidate: Candidate, how: Judging, by_random: Episodes, work: Work)
         "return": return_summary(episodes.returns),
         "length": float(episodes.lengths.mean()),
         "success": episodes.success_rate,
-        "entropy": None if candidate.spec.masked else entropy_on(policy, episodes.visited),
+        "entropy": entropy_in(episodes, actor, policy),
         "latency_us": latency_us(policy, episodes.visited, work),
         "params": size.params,
         "macs": size.macs,
         "random": return_summary(by_random.returns),
         "above_random": _above(episodes.returns, by_random.returns),
     }, episodes
-
-
-def entropy_on(policy: MlpStudent | Teacher, observations: Array) -> float | None:
-    """Mean entropy in nats on raw observations [B, *O] (before the tanh for a squashed Gaussian).
-
-    None for a teacher whose distribution is not its own (Q-values, or a mean with a fixed spread), and for one with a
-    memory, to which a state alone says nothing.
-    """
-    if isinstance(policy, Teacher) and (policy.value_teacher or policy.deterministic_teacher or policy.recurrent):
-        return None
-    batch = torch.from_numpy(np.ascontiguousarray(observations)).to(policy.device)
-    return float(policy.distribution.entropy(policy.distribution_params(batch)).mean())
 
 
 def latency_us(policy: MlpStudent | Teacher, observations: Array, work: Work) -> float:

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from policykd.rollout.envs import EnvSpec, env_spec, teacher_spec
 from policykd.spine.config.schema import EnvConfig
-from policykd.spine.errors import InputError
+from policykd.spine.envargs import safe_kwargs
+from policykd.spine.errors import InputError, brief
 from policykd.spine.wrappers import WRITERS, checked, imports, parsed
 from policykd.students.load import load_student
 from policykd.students.mlp import MlpStudent
@@ -75,11 +76,13 @@ def _recorded(provenance: dict[str, Any], source: str, *, said: set[str | None])
     unsafe = sorted(text for text in texts if (imports(text) or text in WRITERS) and text not in said)
     if unsafe:
         raise InputError(
-            f"{source}: its environment uses {', '.join(map(repr, unsafe))}; what a file names is not imported or run: "
-            f"if you trust it, name it yourself (--env {env.id} --allow-import; wrappers with EnvConfig in Python)"
+            f"{source}: its environment uses {brief(', '.join(map(repr, unsafe)))}; what a file names is not imported "
+            f"or run: if you trust it, name it yourself (--env {brief(env.id)} --allow-import; wrappers with EnvConfig "
+            "in Python)"
         )
+    given = env.kwargs if said else safe_kwargs(env.kwargs, f"{source}: its environment")
     checked([parsed(entry) for entry in env.wrappers if said.isdisjoint(_texts(entry))], f"{source}: its environment")
-    return env
+    return env.model_copy(update={"kwargs": given})
 
 
 def _texts(value: Any) -> Iterator[str]:

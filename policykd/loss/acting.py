@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from policykd.spine.packing import Packing, packed_batch
 from policykd.spine.types import Policy
 
 Array = NDArray[Any]
+_ROWS = 16_384  # of observations at once, where they are small
 
 
 def predict(
@@ -47,6 +49,15 @@ def act(policy: Policy, params: Tensor, deterministic: bool, generator: torch.Ge
         else:
             actions = policy.distribution.sample(params, generator)
     return policy.action_map(actions.cpu().numpy())
+
+
+def params_on(policy: Policy, observations: Array, masks: Array | None = None) -> Iterator[Tensor]:
+    """The policy's parameters [b, P] for raw observations [B, *shape] under `masks` [B, n], one chunk after the other:
+    of large observations only few are taken at once."""
+    rows = policy.packing.rows(_ROWS)
+    for begin in range(0, len(observations), rows):
+        chunk = torch.from_numpy(np.ascontiguousarray(observations[begin : begin + rows])).to(policy.device)
+        yield masked_params(policy, chunk, None if masks is None else masks[begin : begin + rows])
 
 
 def as_batch(observation: Any, packing: Packing) -> tuple[Array, bool]:

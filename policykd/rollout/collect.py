@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from policykd.loss.acting import act
+from policykd.loss.acting import act, params_on
 from policykd.loss.masking import apply_mask, masked_params
 from policykd.rollout.envs import EnvSpec
 from policykd.rollout.vecenv import BatchEnv, Bools, Floats, Step, make_batch
@@ -25,7 +25,6 @@ from policykd.spine.seeding import SeedKey
 from policykd.spine.types import Array, Progress, TeacherPolicy, is_recurrent
 
 TEACHER = -1
-_LABEL_CHUNK = 16_384
 
 
 @dataclass(frozen=True)
@@ -220,7 +219,7 @@ class _Driver:
 
 
 def label(rollout: Rollout, teacher: TeacherPolicy, progress: Progress) -> NDArray[np.float32]:
-    """The teacher's parameters [T, N, P] for every visited state, each labelled once, in large batches.
+    """The teacher's parameters [T, N, P] for every visited state, each labelled once, in batches.
 
     Raises NumericsError when the teacher gives a NaN or infinity to a state that will be learned from.
     """
@@ -229,11 +228,9 @@ def label(rollout: Rollout, teacher: TeacherPolicy, progress: Progress) -> NDArr
         seen = rollout.observation
         flat, parts = seen.reshape(-1, *seen.shape[2:]), []
         masks = None if rollout.mask is None else rollout.mask.reshape(len(flat), -1)
-        for begin in range(0, len(flat), _LABEL_CHUNK):
+        for part in params_on(teacher, flat, masks):
             progress.check()
-            chunk = torch.from_numpy(flat[begin : begin + _LABEL_CHUNK]).to(teacher.device)
-            mask = None if masks is None else masks[begin : begin + _LABEL_CHUNK]
-            parts.append(masked_params(teacher, chunk, mask).cpu().numpy())
+            parts.append(part.cpu().numpy())
         params = np.concatenate(parts).reshape(*seen.shape[:2], -1)
     _check_labels(rollout, params, teacher)
     return params

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from policykd.rollout.wrappers import HINT, one_line, wrap
 from policykd.spine.config.schema import EnvConfig
-from policykd.spine.errors import InputError
+from policykd.spine.errors import InputError, brief
 from policykd.spine.packing import Packing
 from policykd.spine.types import TeacherInfo
 from policykd.spine.wrappers import Wrappers, imports, parsed, written
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Backend = Literal["native", "sync"]
 _FUNCTION = "function:"
+
+_MAX_ID = 200  # looking for names that are near takes a time that grows with the square of the length
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def env_spec(
         raise InputError("the teacher names no environment: say which one with --env ID")
     if name.startswith(_FUNCTION):
         raise InputError(
-            f"env {name}: it was a Python function: give it again with env=..., or name another with --env"
+            f"env {brief(name)}: it was a Python function: give it again with env=..., or name another with --env"
         )
     own = name == teacher_env  # named by the user or not: its arguments stay with it
     kwargs = dict(config.kwargs) if config.kwargs or not own else dict(teacher_kwargs or {})
@@ -116,7 +118,7 @@ def make_env(spec: EnvSpec, render_mode: str | None = None) -> AnyEnv:
             with _quiet_making(entry):
                 env = gym.make(spec.id, disable_env_checker=True, **{**spec.kwargs, **extra})
         except (gym.error.Error, TypeError, ValueError, AttributeError, ImportError) as error:
-            raise InputError(f"env {spec.id}: cannot be made ({one_line(error)}); {HINT}") from None
+            raise InputError(f"env {brief(spec.id)}: cannot be made ({one_line(error)}); {HINT}") from None
     return wrap(env, spec.wrappers, spec.allow_import)
 
 
@@ -133,15 +135,19 @@ def registered(spec: EnvSpec) -> Any:
 
     from policykd.rollout.atari import register_games
 
+    if len(spec.id) > _MAX_ID:
+        raise InputError(f"env {brief(spec.id)}: an id of {len(spec.id)} characters, expected at most {_MAX_ID}")
     if ":" in spec.id:
         module, _, name = spec.id.partition(":")
         if not spec.allow_import:
-            raise InputError(f"env {spec.id}: would import the package {module}; add --allow-import if you trust it")
+            raise InputError(
+                f"env {brief(spec.id)}: would import the package {brief(module)}; add --allow-import if you trust it"
+            )
         try:
             importlib.import_module(module)
         except ImportError as error:
             raise InputError(
-                f"env {spec.id}: cannot import {module} ({one_line(error)}); install the package"
+                f"env {brief(spec.id)}: cannot import {module} ({one_line(error)}); install the package"
             ) from None
     else:
         name = spec.id
@@ -152,9 +158,11 @@ def registered(spec: EnvSpec) -> Any:
     except gym.error.Error:
         close = difflib.get_close_matches(name, list(gym.registry), n=3, cutoff=0.6)
         hint = f"did you mean {', '.join(close)}?" if close else "is its package installed and imported?"
-        raise InputError(f"env {spec.id}: not a registered environment; {hint}") from None
+        raise InputError(f"env {brief(spec.id)}: not a registered environment; {hint}") from None
     if entry.entry_point is None:
-        raise InputError(f"env {spec.id}: has only a vector class, and episodes are judged in single environments")
+        raise InputError(
+            f"env {brief(spec.id)}: has only a vector class, and episodes are judged in single environments"
+        )
     return entry
 
 
@@ -165,7 +173,7 @@ def _choose_backend(spec: EnvSpec, wanted: str) -> Backend:
         return "native" if entry.vector_entry_point and plain else "sync"
     if wanted == "native" and not (entry.vector_entry_point and not spec.wrappers):
         reason = "has no vector class of its own" if not entry.vector_entry_point else "has wrappers"
-        raise InputError(f"env.backend native: {spec.id} {reason}; use env.backend=sync")
+        raise InputError(f"env.backend native: {brief(spec.id)} {reason}; use env.backend=sync")
     return "native" if wanted == "native" else "sync"
 
 

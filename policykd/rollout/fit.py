@@ -9,7 +9,7 @@ import numpy as np
 
 from policykd.rollout.envs import EnvSpec, make_env
 from policykd.rollout.masks import with_masks
-from policykd.spine.errors import InputError
+from policykd.spine.errors import InputError, brief
 from policykd.spine.packing import packing_of
 from policykd.spine.spaces import describe_space, ordered_like, same_shape
 from policykd.spine.types import Policy
@@ -53,8 +53,8 @@ def _checked(policy: P, name: str, spec: EnvSpec) -> tuple[P, EnvSpec]:
         )
         if not (np.allclose(low[0], low[1]) and np.allclose(high[0], high[1])):
             raise InputError(
-                f"env {spec.id}: its action bounds {low[1].tolist()} to {high[1].tolist()} are not those of {name}, "
-                f"{low[0].tolist()} to {high[0].tolist()}; add RescaleAction to env.wrappers"
+                f"env {spec.id}: its action bounds {brief(low[1].tolist())} to {brief(high[1].tolist())} are not those "
+                f"of {name}, {brief(low[0].tolist())} to {brief(high[0].tolist())}; add RescaleAction to env.wrappers"
             )
         return policy, _ordered(policy, name, spec, env.observation_space)
     finally:

@@ -37,7 +37,10 @@ def _found(name: str, allow_import: bool) -> Callable[..., AnyEnv]:
     if name in OWN:
         return _own(name)
     if not imports(name):
-        found = getattr(gym.wrappers, name, None)
+        try:
+            found = getattr(gym.wrappers, name, None)
+        except ImportError as error:
+            raise InputError(f"env.wrappers: {name} needs a package ({one_line(error)}): install it") from None
         if not (isinstance(found, type) and issubclass(found, gym.Wrapper)):
             close = difflib.get_close_matches(name, [*gym.wrappers.__all__, *OWN], n=3)
             hint = f"did you mean {', '.join(close)}?" if close else "use package.module:Class with --allow-import"

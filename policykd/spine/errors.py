@@ -17,6 +17,17 @@ def brief(found: object, limit: int = 160) -> str:
     return short if len(short) <= limit and len(text) <= 4 * limit else f"{short[: limit - 3]}..."
 
 
+MAX_LINE = 900  # characters of one line of a refusal
+
+
+def clipped(line: str, limit: int = MAX_LINE) -> str:
+    """The line, or its beginning and its end, which says what to do, where a file made it longer than `limit`."""
+    if len(line) <= limit:
+        return line
+    tail = limit // 3
+    return f"{line[: limit - tail - 5]} ... {line[-tail:]}"
+
+
 class PolicykdError(Exception):
     """Base of every error raised on purpose. `exit_code` is what the command line returns for it."""
 
@@ -30,11 +41,12 @@ class InputError(PolicykdError):
 
 
 class ConfigError(InputError):
-    """Every mistake of a configuration at once: one line each, in `problems`, each with its dotted path."""
+    """Every mistake of a configuration at once: one line each, in `problems`, each with its dotted path and
+    of at most `MAX_LINE` characters."""
 
     def __init__(self, problems: list[str]) -> None:
-        self.problems = problems
-        super().__init__("\n".join(problems))
+        self.problems = [clipped(line) for line in problems]
+        super().__init__("\n".join(self.problems))
 
 
 class NumericsError(InputError):

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from policykd.spine.spaces import SpaceDoc
 
 Array = NDArray[Any]
+_FEATURE_BYTES = 2**26
+_IMAGE_BYTES = 2**24  # a convolution makes several times as much of an image
 Path = tuple[str | int, ...]
 
 
@@ -69,6 +71,13 @@ class Packing:
     def n_features(self) -> int:
         """F, the length of a student's input."""
         return sum(leaf.n_features for leaf in self.leaves)
+
+    def rows(self, most: int) -> int:
+        """How many observations to compute on at once: `most`, unless they are so large that their features, as
+        float32, would take more than 64 MB (of images 16 MB)."""
+        images = any(len(leaf.shape) > 2 for leaf in self.leaves)
+        one = max(4 * self.n_features, math.prod(self.shape) * np.dtype(self.dtype).itemsize, 1)
+        return min(most, max((_IMAGE_BYTES if images else _FEATURE_BYTES) // one, 1))
 
     def pack(self, observation: Any) -> Array:
         """One observation of the environment as an array [*shape]."""
@@ -155,7 +164,7 @@ def packed_batch(observation: Any, packing: Packing) -> tuple[Array, bool]:
 
 def packing_of(space: Space[Any]) -> Packing:
     """The packing of a gymnasium space; InputError for a kind that has none (Text, Graph, Sequence, OneOf)."""
-    return packing_from_json(encode_space(space))
+    return packing_from_json(encode_space(space, bounds=False))
 
 
 def packing_from_json(doc: SpaceDoc) -> Packing:

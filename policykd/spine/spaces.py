@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from policykd.spine.actions import DTYPES, ActionMap, sizes_of
-from policykd.spine.errors import InputError, brief
+from policykd.spine.errors import InputError, brief, clipped
 
 if TYPE_CHECKING:
     from gymnasium import Space
@@ -17,18 +17,16 @@ SpaceDoc = dict[str, Any]
 _MAX_DEPTH = 16
 
 
-def encode_space(space: Space[Any]) -> SpaceDoc:
-    """The space as a JSON document; InputError for a kind that has no such form."""
+def encode_space(space: Space[Any], *, bounds: bool = True) -> SpaceDoc:
+    """The space as a JSON document; InputError for a kind that has no such form.
+
+    Without `bounds` the low and high of a Box are left out, which is all that is long in it.
+    """
     from gymnasium import spaces
 
     if isinstance(space, spaces.Box):
-        return {
-            "type": "Box",
-            "shape": list(space.shape),
-            "dtype": str(space.dtype),
-            "low": _bounds(space.low),
-            "high": _bounds(space.high),
-        }
+        outline = {"type": "Box", "shape": list(space.shape), "dtype": str(space.dtype)}
+        return outline | {"low": _bounds(space.low), "high": _bounds(space.high)} if bounds else outline
     if isinstance(space, spaces.Discrete):
         return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
     if isinstance(space, spaces.MultiDiscrete):
@@ -36,12 +34,13 @@ def encode_space(space: Space[Any]) -> SpaceDoc:
     if isinstance(space, spaces.MultiBinary):
         return {"type": "MultiBinary", "shape": list(space.shape)}
     if isinstance(space, spaces.Dict):
-        doc: SpaceDoc = {"type": "Dict", "spaces": {key: encode_space(sub) for key, sub in space.spaces.items()}}
+        inner = {key: encode_space(sub, bounds=bounds) for key, sub in space.spaces.items()}
+        doc: SpaceDoc = {"type": "Dict", "spaces": inner}
         if list(space.spaces) != sorted(space.spaces):  # JSON objects are written with sorted keys
             doc["order"] = list(space.spaces)
         return doc
     if isinstance(space, spaces.Tuple):
-        return {"type": "Tuple", "spaces": [encode_space(sub) for sub in space.spaces]}
+        return {"type": "Tuple", "spaces": [encode_space(sub, bounds=bounds) for sub in space.spaces]}
     raise InputError(
         f"space {type(space).__name__} is not supported: expected Box, Discrete, MultiDiscrete, MultiBinary, Dict or "
         "Tuple; wrap the environment so that it has one of these"
@@ -129,14 +128,15 @@ def action_map(space: Space[Any], *, unscale: bool) -> ActionMap:
 
 
 def describe_space(space: Space[Any]) -> str:
-    """A short form for messages: `Box(8,) float32`, `Discrete(4)`."""
+    """A short form for messages, one line of at most 200 characters: `Box(8,) float32`, `Discrete(4)`."""
     from gymnasium import spaces
 
     if isinstance(space, spaces.Box):
         return f"Box{tuple(space.shape)} {space.dtype}"
     if isinstance(space, spaces.Dict):
-        return "Dict{" + ", ".join(f"{key}: {describe_space(sub)}" for key, sub in space.spaces.items()) + "}"
-    return str(space)
+        inside = ", ".join(f"{key}: {describe_space(sub)}" for key, sub in space.spaces.items())
+        return clipped(f"Dict{{{inside}}}", 200)
+    return clipped(" ".join(str(space).split()), 200)
 
 
 def same_shape(expected: Space[Any], found: Space[Any]) -> bool:

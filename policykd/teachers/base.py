@@ -13,7 +13,7 @@ from torch import Tensor
 from policykd.loss import acting
 from policykd.loss.distributions import Distribution
 from policykd.spine.actions import ActionMap
-from policykd.spine.errors import InputError
+from policykd.spine.errors import InputError, brief
 from policykd.spine.packing import Packing, packing_of
 from policykd.spine.spaces import action_map
 from policykd.spine.types import TeacherInfo
@@ -241,13 +241,13 @@ def _by_leaf(
     remedy = "pass the vecnormalize.pkl that was saved with this teacher"
     if not keyed.keys() <= set(names):
         raise InputError(
-            f"{info.source}: statistics are for {', '.join(sorted(keyed))[:80] or 'one array'}, but the teacher "
-            f"observes {', '.join(names)[:80] or 'one array'}: {remedy}"
+            f"{info.source}: statistics are for {brief(', '.join(sorted(keyed)), 80) or 'one array'}, but the teacher "
+            f"observes {brief(', '.join(names), 80) or 'one array'}: {remedy}"
         )
     for name, leaf in zip(names, packing.leaves, strict=True):
         if name in keyed and keyed[name].mean.shape != leaf.shape:
             raise InputError(
-                f"{info.source}: statistics {name!r} are for observations of shape {keyed[name].mean.shape}, but the "
-                f"teacher takes {leaf.shape}: {remedy}"
+                f"{info.source}: statistics {name[:80]!r} are for observations of shape {keyed[name].mean.shape}, but "
+                f"the teacher takes {leaf.shape}: {remedy}"
             )
     return {index: keyed[name].tensors(device) for index, name in enumerate(names) if name in keyed}

@@ -16,6 +16,7 @@ from policykd.spine.errors import InputError, NumericsError
 from policykd.spine.types import Footprint, TeacherInfo
 from policykd.teachers.base import Interface, Kind, Teacher
 from policykd.teachers.networks import ACTIVATIONS, Fingerprint
+from policykd.teachers.probes import probes_of
 from policykd.teachers.stated import Meaning, Stated, meaning_of
 
 if TYPE_CHECKING:
@@ -147,13 +148,7 @@ def _copied(module: nn.Module, name: str) -> _Module:
 
 def _probes(space: Space[Any]) -> np.ndarray:
     """A few observations [8, *shape], float32, always the same for one space."""
-    own = copy.deepcopy(space)
-    own.seed(0)
-    low, high = getattr(own, "low", None), getattr(own, "high", None)
-    if low is None or high is None:
-        return np.stack([np.asarray(own.sample()) for _ in range(_PROBES)]).astype(np.float32)
-    draws = np.random.default_rng(0).normal(size=(_PROBES, *low.shape))  # bounds may be as wide as float32 is
-    return np.clip(draws, low, high).astype(np.float32)
+    return np.stack([np.asarray(probe, np.float32) for probe in probes_of(space, _PROBES)])
 
 
 def _probed(stated: Stated, probes: Tensor) -> Tensor:
@@ -193,10 +188,11 @@ def _cost(module: nn.Module, probes: Tensor, meaning: Meaning, name: str) -> _Co
 
     def measure(layer: nn.Module, _: Any, output: Any) -> None:
         if isinstance(output, Tensor) and isinstance(layer, nn.Linear):
-            sizes[layer] = layer.in_features, layer.out_features, output[:1].numel() * layer.in_features
+            width = int(layer.in_features)  # may be an integer of numpy
+            sizes[layer] = width, int(layer.out_features), output[:1].numel() * width
         elif isinstance(output, Tensor) and isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
             per_output = layer.weight[0].numel()
-            sizes[layer] = layer.in_channels, layer.out_channels, output[:1].numel() * per_output
+            sizes[layer] = int(layer.in_channels), int(layer.out_channels), output[:1].numel() * per_output
 
     parameters = {key: value for key, value in module.named_parameters() if value.is_floating_point()}
     hooks = [layer.register_forward_hook(measure) for layer in module.modules()]

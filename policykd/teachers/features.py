@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from policykd.spine.errors import InputError
+from policykd.spine.errors import InputError, brief
 from policykd.spine.packing import Leaf, packing_of
 from policykd.spine.spaces import describe_space
 from policykd.teachers.extractors import NATURE_KERNELS, NATURE_STRIDES, Extractor, Flat, NatureCnn, OneHot, Part
@@ -98,6 +98,6 @@ def _nature(spec: ModelSpec, where: str, leaf: Leaf, *, divide: bool, used: set[
 
 def _unsupported(spec: ModelSpec, what: str) -> InputError:
     return InputError(
-        f"{spec.name}: {what} are not supported: stable-baselines3 itself takes Box, Discrete, MultiDiscrete and "
-        "MultiBinary, alone or in one Dict, all from 0; use a teacher with such observations"
+        f"{spec.name}: {brief(what)} are not supported: stable-baselines3 itself takes Box, Discrete, MultiDiscrete "
+        "and MultiBinary, alone or in one Dict, all from 0; use a teacher with such observations"
     )

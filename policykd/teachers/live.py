@@ -14,7 +14,7 @@ from policykd.teachers.env_ids import is_registered
 from policykd.teachers.modelspec import EXTRACTORS, MASKABLE_ALGOS, POLICY_ALGOS, RECURRENT_ALGOS, ModelSpec
 from policykd.teachers.normalize import KeyedNormalizer, Normalizer, Statistics
 from policykd.teachers.recurrent import NOTE, RecurrentTeacher
-from policykd.teachers.sb3zip import activation_name
+from policykd.teachers.sb3zip import activation_name, is_known_activation
 from policykd.teachers.wrapped import RecurrentPolicyNetwork, wrap
 
 if TYPE_CHECKING:
@@ -30,15 +30,15 @@ def from_model(model: Any, vec_normalize: Any = None) -> Teacher:
     """A teacher from a live model.
 
     `vec_normalize` is the VecNormalize wrapper whose statistics apply; None takes the one around the model's own
-    environment, if there is one. A policy class or features extractor of the user's own is wrapped (`wrapped_teacher`).
-    InputError for a policy that cannot be.
+    environment, if there is one. A policy class, features extractor or activation of the user's own is wrapped
+    (`wrapped_teacher`). InputError for a policy that cannot be.
     """
     name = f"live {type(model).__name__}"
     normalizer = _normalizer(vec_normalize if vec_normalize is not None else _own_normalize(model))
     env_id, env_kwargs = _environment(model)
     notes = ("observations are normalised with the model's VecNormalize statistics",) if normalizer else ()
     origin = Origin(name, env_id=env_id, trained_on=env_id, env_kwargs=env_kwargs, notes=notes)
-    if not _is_known(model.policy):
+    if _own_parts(model.policy):
         return wrapped_teacher(model, normalizer, origin)
     return make_teacher(_spec(model), normalizer, origin)
 
@@ -50,7 +50,9 @@ def wrapped_teacher(model: Any, normalizer: Statistics | None, origin: Origin) -
     """
     network = wrap(model.policy, origin.source)
     recurrent = isinstance(network, RecurrentPolicyNetwork)
-    note = f"labels come from the policy object itself ({type(_extractor(model.policy)).__name__})"
+    own = _own_parts(model.policy) or [type(_extractor(model.policy)).__name__]
+    activation = str(getattr(getattr(model.policy, "activation_fn", None), "__name__", "own"))
+    note = f"labels come from the policy object itself ({', '.join(own)})"
     info = TeacherInfo(
         source=origin.source,
         sha256=origin.sha256 or network.fingerprint().hexdigest(),
@@ -58,7 +60,7 @@ def wrapped_teacher(model: Any, normalizer: Statistics | None, origin: Origin) -
         env_id=origin.env_id,
         trained_on=origin.trained_on,
         layers=network.sizes,
-        activation=str(getattr(getattr(model.policy, "activation_fn", None), "__name__", "own")).lower(),
+        activation=activation.lower() if activation.isidentifier() else "own",
         normalised=normalizer is not None,
         gsde=bool(getattr(model, "use_sde", False)),
         footprint=network.footprint(normalizer.constants if normalizer else 0),
@@ -81,9 +83,19 @@ def _algo(model: Any) -> str:
     return RECURRENT_ALGOS[0] if hasattr(model.policy, "lstm_actor") else type(model).__name__.lower()
 
 
-def _is_known(policy: Any) -> bool:
-    """Whether class and extractor are among those whose forward pass is ours."""
-    return _dotted(policy) in POLICY_ALGOS and _dotted(_extractor(policy)) in EXTRACTORS
+def _own_parts(policy: Any) -> list[str]:
+    """Names of the parts of a policy whose forward pass is not ours: class, extractor, activation."""
+    activation, extractor = getattr(policy, "activation_fn", None), _extractor(policy)
+    own = [] if _dotted(policy) in POLICY_ALGOS else [type(policy).__name__]
+    own += [] if _dotted(extractor) in EXTRACTORS else [type(extractor).__name__]
+    if activation is not None and not is_known_activation(_named(activation)):
+        own.append(str(getattr(activation, "__name__", type(activation).__name__)))  # a partial has no name
+    return own
+
+
+def _named(activation: Any) -> str:
+    """The dotted name of an activation's class; "" for what is no class."""
+    return f"{activation.__module__}.{activation.__qualname__}" if isinstance(activation, type) else ""
 
 
 def _dotted(part: Any) -> str:
@@ -100,14 +112,13 @@ def _spec(model: Any) -> ModelSpec:
     dotted = _dotted(model.policy)
     name = f"live {type(model).__name__}"
     algo = type(model).__name__.lower()
-    activation = model.policy.activation_fn
     return ModelSpec(
         name=name,
         algo=algo if algo in POLICY_ALGOS[dotted] else POLICY_ALGOS[dotted][0],
         policy=dotted,
         observation_space=_copied(model.observation_space),
         action_space=_copied(model.action_space),
-        activation=activation_name(f"{activation.__module__}.{activation.__qualname__}", name),
+        activation=activation_name(_named(model.policy.activation_fn), name),
         weights={key: value.detach().cpu().numpy().copy() for key, value in model.policy.state_dict().items()},
         options=_options(model.policy),
         versions={"stable_baselines3": _sb3_version()},

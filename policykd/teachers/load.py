@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from policykd.spine.device import resolve_device
+from policykd.spine.envargs import safe_kwargs
 from policykd.spine.errors import InputError
 from policykd.spine.wrappers import Wrappers, from_file
 from policykd.teachers import hub
@@ -75,6 +76,7 @@ class Request:
             trained_on = trained_on if trained_on and is_plain(trained_on) else None
             same = trained_on is not None and env_id in (trained_on, modern_id(trained_on, self.source)[0])
             kwargs = kwargs if same else {}
+        kwargs = safe_kwargs(kwargs, self.source)
         return Origin(self.source, sha256, env_id, trained_on, kwargs, (*notes, *self.statistics.notes))
 
 
@@ -177,11 +179,10 @@ def _opened(path: Path, algo: str | None, request: Request, origin: Callable[[st
     """
     try:
         spec, sha256 = read_zip(path, algo=algo)
+        return make_teacher(spec, request.statistics.normalizer, origin(sha256))
     except UnsupportedPolicy:
         if not request.trust:
             raise
-    else:
-        return make_teacher(spec, request.statistics.normalizer, origin(sha256))
     raw, sha256 = read_once(path)
     known = origin(sha256)
     return wrapped_teacher(load_trusted(path, raw, sha256, algo), request.statistics.normalizer, known)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from policykd.spine.errors import InputError, brief
-from policykd.teachers.pickledarrays import as_array, as_state, kind_of
+from policykd.teachers.jsondata import read_json
+from policykd.teachers.pickledarrays import Budget, as_array, as_state, kind_of
 from policykd.teachers.pickledata import Call, DecodeError, decode
 
 Array = NDArray[np.float64]
@@ -22,6 +22,9 @@ Array = NDArray[np.float64]
 FORMAT = 1
 _MAX_BYTES = 128 * 2**20
 _MAX_JSON = 16 * 2**20
+_MAX_VALUES = 2_000_000  # of a JSON document
+_MAX_MADE = 64 * 2**20  # bytes of all statistics together, in double precision
+_MAX_KEYS = 1_000  # of a Dict observation
 _REMEDY = "save it again with VecNormalize.save, or pass another file as vec_normalize"
 
 
@@ -140,7 +143,7 @@ def _one_from_json(doc: Any, name: str) -> Normalizer:
 
 def _from_json_bytes(data: bytes, name: str) -> Statistics:
     try:
-        doc = json.loads(data)
+        doc = read_json(data, _MAX_VALUES)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{name}: not readable as JSON ({brief(error)}); {_REMEDY}") from error
     return normalizer_from_json(doc, name)
@@ -151,35 +154,38 @@ def _from_pickle(data: bytes, name: str) -> Statistics | None:
     if state.get("norm_obs", True) is False:
         return None
     statistics = state.get("obs_rms")
-    clip, epsilon = _number(state, "clip_obs"), _number(state, "epsilon")
+    budget = Budget(_MAX_MADE, "statistics")
+    limits = _number(state, "clip_obs", budget), _number(state, "epsilon", budget)
     if isinstance(statistics, dict):
-        if not statistics or not all(isinstance(key, str) for key in statistics):
-            raise DecodeError("statistics of a Dict observation without names")
+        if not 0 < len(statistics) <= _MAX_KEYS or not all(isinstance(key, str) for key in statistics):
+            raise DecodeError(f"statistics of a Dict observation, expected 1 to {_MAX_KEYS} names")
         keys = _keys(state, list(statistics))
-        return KeyedNormalizer({key: _moments(statistics[key], (clip, epsilon), name) for key in keys})
+        return KeyedNormalizer({key: _checked(_moments(statistics[key], limits, budget), name) for key in keys})
     if not isinstance(statistics, Call):
         raise DecodeError(f"statistics of {kind_of(statistics)} observations")
-    return _moments(statistics, (clip, epsilon), name)
+    return _checked(_moments(statistics, limits, budget), name)
 
 
 def _keys(state: dict[Any, Any], known: list[str]) -> list[str]:
     wanted = state.get("norm_obs_keys")
     if wanted is None:
         return known
-    if not isinstance(wanted, list) or not set(map(str, wanted)) <= set(known):
+    named = set(known)
+    if not isinstance(wanted, list) or not all(isinstance(key, str) and key in named for key in wanted):
         raise DecodeError("norm_obs_keys that are no keys of the statistics")
-    return [key for key in known if key in wanted]
+    chosen = set(wanted)
+    return [key for key in known if key in chosen]
 
 
-def _moments(tree: Any, limits: tuple[float, float], name: str) -> Normalizer:
+def _moments(tree: Any, limits: tuple[float, float], budget: Budget) -> Normalizer:
+    """One mean and variance, with the limits (clip, epsilon)."""
     moments = as_state(tree, "RunningMeanStd")
-    mean = as_array(moments.get("mean")).astype(np.float64)
-    var = as_array(moments.get("var")).astype(np.float64)
-    return _checked(Normalizer(mean, var, limits[1], limits[0]), name)
+    mean, var = (as_array(moments.get(key), budget).astype(np.float64) for key in ("mean", "var"))
+    return Normalizer(mean, var, limits[1], limits[0])
 
 
-def _number(state: dict[Any, Any], key: str) -> float:
-    value = as_array(state.get(key))
+def _number(state: dict[Any, Any], key: str, budget: Budget) -> float:
+    value = as_array(state.get(key), budget)
     if value.shape != ():
         raise DecodeError(f"{key} is no number")
     return float(value)

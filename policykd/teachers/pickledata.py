@@ -17,6 +17,10 @@ MAX_BYTES = 64 * 2**20  # of one pickle, unless a caller says otherwise
 MAX_OPCODES = 500_000  # about half a second; a state dict has 40 for each tensor
 MAX_FIELD_OPCODES = 50_000  # of a serialised field of a model; a space has about 200
 MAX_INT_BYTES = 16  # torch's legacy magic number has 10
+MAX_NAME = 1_000  # characters of a key, or of a global's module or name
+_MAX_PARTS = 8  # of a tuple as a key, which is hashed anew at each use
+_MAX_NUMBERS = 1_000  # keys that are no text: numbers can be chosen so that their hashes collide
+_MAX_ARGUMENTS = 64  # of a call with keywords, which copies them
 _CODES = {opcode.code: opcode for opcode in pickletools.opcodes}
 _MARK = object()
 
@@ -112,6 +116,7 @@ class _Machine:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         self.result: Any = None
+        self.numbers = 0  # keys that are no text
 
     def step(self, name: str, arg: Any) -> None:
         """One opcode of those that are known."""
@@ -149,12 +154,24 @@ class _Machine:
         return value
 
 
-def _key(value: Any) -> Any:
-    """`value`, if it is a scalar, a symbol or a flat tuple of these: others could be slow to hash, or not at all."""
+def _key(machine: _Machine, value: Any) -> Any:
+    """`value`, if it is a scalar, a symbol or a short tuple of these: others are slow to hash or to compare."""
     flat = value if isinstance(value, tuple) else (value,)
-    if not all(item is None or isinstance(item, str | int | float | bytes | Symbol) for item in flat):
-        raise DecodeError(f"a {type(value).__name__} as a key")
+    machine.numbers += not isinstance(value, str)
+    if len(flat) > _MAX_PARTS or machine.numbers > _MAX_NUMBERS:
+        raise DecodeError(f"a key of {len(flat)} parts, or more than {_MAX_NUMBERS} keys that are no text")
+    for item in flat:
+        if not (item is None or isinstance(item, str | int | float | bytes | Symbol)):
+            raise DecodeError(f"a {type(value).__name__} as a key")
+        if isinstance(item, str | bytes) and len(item) > MAX_NAME:
+            raise DecodeError(f"a key of {len(item)} characters")
     return value
+
+
+def _symbol(module: str, name: str) -> Symbol:
+    if max(len(module), len(name)) > MAX_NAME:
+        raise DecodeError(f"a global with a name of more than {MAX_NAME} characters")
+    return Symbol(module, name)
 
 
 def _put_items(machine: _Machine, values: list[Any]) -> None:
@@ -166,7 +183,7 @@ def _put_items(machine: _Machine, values: list[Any]) -> None:
     if not isinstance(target, dict):
         raise DecodeError(f"items for a {type(target).__name__}")
     for key, value in zip(values[::2], values[1::2], strict=True):
-        target[_key(key)] = value
+        target[_key(machine, key)] = value
 
 
 def _put_elements(machine: _Machine, values: list[Any]) -> None:
@@ -182,7 +199,7 @@ def _add_to_set(machine: _Machine) -> None:
     values, target = machine.pop_mark(), machine.top()
     if not isinstance(target, set):
         raise DecodeError(f"members for a {type(target).__name__}")
-    target.update(_key(value) for value in values)
+    target.update(_key(machine, value) for value in values)
 
 
 def _dict(machine: _Machine) -> None:
@@ -198,14 +215,14 @@ def _tuple(machine: _Machine, size: int) -> None:
 
 def _global(machine: _Machine, arg: str) -> None:
     module, _, name = arg.partition(" ")
-    machine.stack.append(Symbol(module, name))
+    machine.stack.append(_symbol(module, name))
 
 
 def _stack_global(machine: _Machine) -> None:
     name, module = machine.pop(), machine.pop()
     if not isinstance(name, str) or not isinstance(module, str):
         raise DecodeError("a global whose name is not a string")
-    machine.stack.append(Symbol(module, name))
+    machine.stack.append(_symbol(module, name))
 
 
 def _call(machine: _Machine) -> None:
@@ -217,7 +234,7 @@ def _call(machine: _Machine) -> None:
 
 def _call_with_keywords(machine: _Machine) -> None:
     keywords, args, symbol = machine.pop(), machine.pop(), machine.pop()
-    if not isinstance(args, tuple) or not isinstance(keywords, dict):
+    if not isinstance(args, tuple) or not isinstance(keywords, dict) or len(args) > _MAX_ARGUMENTS:
         raise DecodeError("a call with malformed arguments")
     machine.stack.append(Call(symbol, (*args, keywords) if keywords else args))
 
@@ -260,7 +277,7 @@ _OPERATIONS: dict[str, Callable[[_Machine, Any], Any]] = {
     "TUPLE3": lambda m, _: _tuple(m, 3),
     "LIST": lambda m, _: m.stack.append(m.pop_mark()),
     "DICT": lambda m, _: _dict(m),
-    "FROZENSET": lambda m, _: m.stack.append(frozenset(_key(value) for value in m.pop_mark())),
+    "FROZENSET": lambda m, _: m.stack.append(frozenset(_key(m, value) for value in m.pop_mark())),
     "APPEND": lambda m, _: _put_elements(m, [m.pop()]),
     "APPENDS": lambda m, _: _put_elements(m, m.pop_mark()),
     "SETITEM": lambda m, _: _put_items(m, [m.pop(), m.pop()][::-1]),

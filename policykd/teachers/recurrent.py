@@ -27,7 +27,7 @@ from policykd.teachers.tensors import MAX_LAYERS, mismatch, tensor
 if TYPE_CHECKING:
     from policykd.spine.types import State
 
-NOTE = "the teacher has a memory (LSTM), the student has none: it sees one observation at a time"
+NOTE = "the teacher has a memory (LSTM); a student of it has none, and sees one observation at a time"
 _PREFIX = "lstm_actor."
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policykd.spine.errors import InputError
-from policykd.teachers.pickledarrays import MAX_DIMS, as_array, as_dict, as_dtype, as_state, is_array, kind_of
+from policykd.teachers.pickledarrays import MAX_DIMS, Budget, as_array, as_dict, as_dtype, as_state, is_array, kind_of
 from policykd.teachers.pickledata import MAX_FIELD_OPCODES, DecodeError, decode
 
 if TYPE_CHECKING:
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-MAX_SIZE = 10_000_000  # numbers in one observation or action
+MAX_SIZE = 4_000_000  # numbers in one observation; four colour images of 480 x 640 have 3.7 million
+MAX_ACTION = 10_000  # numbers in one action, or choices in one observation
 MAX_ENTRIES = 1_000  # of a Dict
+_MAX_MADE = 20 * MAX_SIZE  # bytes of the bounds of one space: two of eight a number, and a few
 _MAX_PRINT = 2**16  # characters; numpy prints at most 1000 numbers
 _KINDS = ("Box", "Discrete", "MultiDiscrete", "MultiBinary")
 _DTYPES = (
@@ -57,7 +59,10 @@ def read_space(entry: Any, field: str, name: str) -> Space[Any]:
         )
     facts = dict(entry) | _serialised(entry, kind)
     try:
-        return _build(kind, facts)
+        space = _build(kind, facts)
+        if field == "action_space" and math.prod(space.shape or ()) > MAX_ACTION:
+            raise ValueError(f"more than {MAX_ACTION} numbers in one action")
+        return space
     except (DecodeError, ValueError, TypeError, KeyError, AssertionError, OverflowError) as error:
         found = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
         raise InputError(f"{name}: {field} ({kind}) cannot be read: {found}; {_REMEDY}") from error
@@ -78,11 +83,9 @@ def _decoded(text: Any) -> Any:
 def _serialised(entry: dict[str, Any], kind: str) -> dict[str, Any]:
     """The attributes in the serialised field that are numbers or arrays; none where the field is not readable."""
     try:
-        state = as_state(_decoded(entry[":serialized:"]), kind)
+        return _numeric(as_state(_decoded(entry[":serialized:"]), kind), Budget(_MAX_MADE, "bounds"))
     except (KeyError, TypeError, ValueError, binascii.Error, DecodeError):
         return {}
-    names = ("low", "high", "n", "nvec", "start")
-    return {key: as_array(state[key]) for key in names if key in state and _numeric(state[key])}
 
 
 def _compound(entry: dict[str, Any], kind: str, field: str, name: str) -> Space[Any]:
@@ -96,8 +99,9 @@ def _compound(entry: dict[str, Any], kind: str, field: str, name: str) -> Space[
         inner = as_dict(as_state(tree, kind).get("spaces"))
         if not inner or len(inner) > MAX_ENTRIES or not all(isinstance(key, str) for key in inner):
             raise DecodeError(f"a Dict of {len(inner)} entries, expected names and at most {MAX_ENTRIES}")
-        built = {key: _from_tree(value) for key, value in inner.items()}
-        if sum(int(np.prod(space.shape or (1,))) for space in built.values()) > MAX_SIZE:
+        budget = Budget(_MAX_MADE, "bounds")
+        built = {key: _from_tree(value, budget) for key, value in inner.items()}
+        if sum(math.prod(space.shape or ()) for space in built.values()) > MAX_SIZE:
             raise DecodeError(f"more than {MAX_SIZE} numbers in one observation")
         return spaces.Dict(OrderedDict(built))
     except (DecodeError, ValueError, TypeError, KeyError, AssertionError, OverflowError) as error:
@@ -105,16 +109,14 @@ def _compound(entry: dict[str, Any], kind: str, field: str, name: str) -> Space[
         raise InputError(f"{name}: {field} ({kind}) cannot be read: {found}; {_REMEDY}") from error
 
 
-def _from_tree(tree: Any) -> Space[Any]:
+def _from_tree(tree: Any, budget: Budget) -> Space[Any]:
     """A simple space out of a decoded Dict."""
     for kind in _KINDS:
         try:
             state = as_state(tree, kind)
         except DecodeError:
             continue
-        names = ("low", "high", "n", "nvec", "start")
-        facts: dict[str, Any] = {key: as_array(state[key]) for key in names if state.get(key) is not None
-                                 and _numeric(state[key])}  # fmt: skip
+        facts = _numeric(state, budget)
         shape = state.get("_shape", state.get("shape"))
         if isinstance(state.get("n"), tuple | list):
             facts["n"] = list(state["n"])
@@ -125,16 +127,10 @@ def _from_tree(tree: Any) -> Space[Any]:
     raise DecodeError(f"expected one of {', '.join(_KINDS)}, found {kind_of(tree)}")
 
 
-def _numeric(tree: Any) -> bool:
-    if isinstance(tree, int):
-        return True
-    if not is_array(tree):
-        return False
-    try:
-        as_array(tree)
-    except DecodeError:
-        return False
-    return True
+def _numeric(state: dict[Any, Any], budget: Budget) -> dict[str, Any]:
+    """Those attributes that are numbers or arrays; DecodeError for an array that is damaged or too large."""
+    found = {key: state.get(key) for key in ("low", "high", "n", "nvec", "start")}
+    return {key: as_array(tree, budget) for key, tree in found.items() if isinstance(tree, int) or is_array(tree)}
 
 
 def _build(kind: str, facts: dict[str, Any]) -> Space[Any]:
@@ -146,6 +142,8 @@ def _build(kind: str, facts: dict[str, Any]) -> Space[Any]:
         return spaces.Discrete(_integer(facts["n"]), start=_integer(facts.get("start", 0)))
     if kind == "MultiDiscrete":
         nvec = _numbers(facts["nvec"], None).astype(np.int64)
+        if nvec.size > MAX_ACTION:
+            raise ValueError(f"{nvec.size} choices, more than the limit of {MAX_ACTION}")
         start = _numbers(facts["start"], nvec.shape).astype(np.int64) if facts.get("start") is not None else None
         return spaces.MultiDiscrete(nvec, start=start)
     shape = _shape(facts.get("n", facts.get("_shape")))
@@ -191,7 +189,7 @@ def _shape(value: Any) -> tuple[int, ...]:
     if len(sizes) > MAX_DIMS:
         raise ValueError(f"a shape of {len(sizes)} dimensions")
     shape = tuple(_integer(size) for size in sizes)
-    if any(size < 0 or size > MAX_SIZE for size in shape) or math.prod(shape) > MAX_SIZE:
+    if any(size < 0 or size > MAX_SIZE for size in shape) or math.prod(size or 1 for size in shape) > MAX_SIZE:
         raise ValueError(f"shape {shape} is negative or larger than {MAX_SIZE}")
     return shape
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import json
 import math
 import re
 from pathlib import Path
 from typing import Any
 
-from policykd.spine.errors import InputError
+from policykd.spine.errors import InputError, brief
+from policykd.teachers.jsondata import read_json
 from policykd.teachers.modelspec import (
     ACTOR_CRITIC_ALGOS,
     EXTRACTORS,
@@ -28,7 +28,8 @@ from policykd.teachers.weights import read_state_dict
 from policykd.teachers.ziptools import Archive
 
 MAX_FILE = 2**28
-_MAX_DATA = 16 * 2**20  # JSON takes up to 30 times its size in memory
+_MAX_DATA = 16 * 2**20  # it has the last observations of every environment, which are text
+_MAX_VALUES = 200_000  # in it; a model has about 300
 _MAX_WEIGHTS = 256 * 2**20
 _MAX_TEXT = 64 * 2**10
 _REMEDY = "expected a zip that model.save() of stable-baselines3 wrote"
@@ -78,9 +79,9 @@ def read_zip_bytes(raw: bytes, name: str, *, algo: str | None = None) -> ModelSp
 
 def _json(raw: bytes, name: str) -> dict[str, Any]:
     try:
-        data = json.loads(raw)
+        data = read_json(raw, _MAX_VALUES)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{name}: member 'data' is no readable JSON ({type(error).__name__}); {_REMEDY}") from error
+        raise InputError(f"{name}: member 'data' is no readable JSON ({brief(error, 80)}); {_REMEDY}") from error
     if not isinstance(data, dict):
         raise InputError(f"{name}: member 'data' is a {type(data).__name__}, expected an object; {_REMEDY}")
     return data
@@ -156,13 +157,18 @@ def _number(value: Any, key: str, name: str) -> float:
 
 
 def activation_name(dotted: str, name: str) -> str:
-    """`tanh` for `torch.nn.modules.activation.Tanh`; InputError for one that is not known."""
-    short = dotted.rpartition(".")[2].lower()
-    if not dotted.startswith("torch.nn.") or short not in ACTIVATIONS:
-        raise InputError(
-            f"{name}: activation {dotted[:120]!r} is not supported: expected one of torch.nn's {', '.join(ACTIVATIONS)}"
+    """`tanh` for `torch.nn.modules.activation.Tanh`; UnsupportedPolicy for one that is not known."""
+    if not is_known_activation(dotted):
+        known = ", ".join(ACTIVATIONS)
+        raise UnsupportedPolicy(
+            f"{name}: activation {dotted[:120]!r} is not supported: expected one of torch.nn's {known}; {_LIVE}"
         )
-    return short
+    return dotted.rpartition(".")[2].lower()
+
+
+def is_known_activation(dotted: str) -> bool:
+    """Whether it is one of torch.nn whose function is ours."""
+    return dotted.startswith("torch.nn.") and dotted.rpartition(".")[2].lower() in ACTIVATIONS
 
 
 def _class_name(printed: Any) -> str:

@@ -18,7 +18,7 @@ from policykd.loss.distributions import (
     MultiCategorical,
     SquashedDiagGaussian,
 )
-from policykd.spine.errors import InputError, NumericsError
+from policykd.spine.errors import InputError, NumericsError, brief
 from policykd.spine.spaces import describe_space
 from policykd.teachers.base import Kind
 from policykd.teachers.build import fixed_log_std
@@ -123,7 +123,9 @@ def _fitting(space: Space[Any], stated: Distribution, name: str) -> Distribution
     named = "squashed_gaussian" if isinstance(stated, SquashedDiagGaussian) else None
     expected = distribution_for(space, named, name)
     if stated != expected:
-        raise InputError(f"{name}: distribution is {stated}, but actions {describe_space(space)} need {expected}")
+        raise InputError(
+            f"{name}: distribution is {brief(stated)}, but actions {describe_space(space)} need {brief(expected)}"
+        )
     return stated
 
 

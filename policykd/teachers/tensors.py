@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from policykd.spine.errors import InputError
+from policykd.spine.errors import InputError, brief
 from policykd.teachers.modelspec import ModelSpec
 from policykd.teachers.networks import Dense, Renorm
 
@@ -15,9 +15,11 @@ _BATCH_NORM_EPS = 0.001  # of CrossQ, as in sb3-contrib
 
 
 def tensor(spec: ModelSpec, key: str) -> Tensor:
-    """The weights `key` in single precision; InputError where they are missing or too large for it."""
+    """The weights `key` in single precision; InputError where they are missing, empty or too large for it."""
     if key not in spec.weights:
         raise mismatch(spec, f"no weights {key} in policy.pth")
+    if not spec.weights[key].size:
+        raise mismatch(spec, f"{key} has no numbers, and is of shape {spec.weights[key].shape}")
     with np.errstate(over="ignore"):
         single = np.array(spec.weights[key], np.float32, copy=True)
     if not np.isfinite(single).all():
@@ -66,7 +68,8 @@ def _renorm(spec: ModelSpec, prefix: str) -> Renorm:
 
 
 def mismatch(spec: ModelSpec, what: str) -> InputError:
-    """The file contradicts itself."""
+    """The file contradicts itself; `what` may repeat what it says."""
     return InputError(
-        f"{spec.name}: weights and description of the {spec.algo} model differ: {what}; save the model again"
+        f"{spec.name}: weights and description of the {spec.algo} model differ: {brief(what, 300)}; save the model "
+        "again"
     )

@@ -15,14 +15,22 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from policykd.spine.errors import InputError
-from policykd.teachers.pickledarrays import as_dict, as_shape, kind_of
-from policykd.teachers.pickledata import Call, DecodeError, PersistentId, Symbol, decode, decode_from
+from policykd.teachers.pickledarrays import Budget, as_dict, as_shape, as_strides, kind_of
+from policykd.teachers.pickledata import (
+    MAX_FIELD_OPCODES,
+    Call,
+    DecodeError,
+    PersistentId,
+    Symbol,
+    decode,
+    decode_from,
+)
 from policykd.teachers.ziptools import Archive
 
 Array = NDArray[Any]
 Storages = Callable[[str], bytes]
 
-MAX_BYTES = 128 * 2**20  # of all tensors of one file together
+MAX_BYTES = 128 * 2**20  # of all tensors of one file together, in single precision or their own, if that is wider
 MAX_TENSORS = 10_000
 _MAX_PICKLE = 16 * 2**20
 _MAGIC = 0x1950A86A20F9469CFC6C
@@ -37,7 +45,8 @@ _STORAGES = {
 
 
 def read_state_dict(data: bytes, name: str) -> dict[str, Array]:
-    """The tensors of a torch file by name, each contiguous and finite, in the dtype of the file (bfloat16 as float32).
+    """The tensors of a torch file by name, each contiguous and finite, in the dtype of the file (bfloat16 as float32);
+    not to be written to.
 
     `name` is how messages call the file. InputError for damage, for anything but dense tensors, and for NaN or
     infinity.
@@ -64,12 +73,12 @@ def _read_zip(data: bytes, name: str) -> dict[str, Array]:
     if order in archive.members and archive.read(order, 16) != b"little":
         raise DecodeError("numbers in big-endian order, which is not supported")
     tree = decode(archive.read(pickles[0], _MAX_PICKLE))
-    budget = _Budget()
+    budget = Budget(MAX_BYTES, "storages")
 
     def storage(key: str) -> bytes:
-        raw = archive.read(f"{prefix}data/{key}", MAX_BYTES)
-        budget.take(len(raw))
-        return raw
+        member = f"{prefix}data/{key}"
+        budget.take(archive.size(member))
+        return archive.read(member, MAX_BYTES)
 
     return _tensors(tree, storage)
 
@@ -78,15 +87,15 @@ def _read_legacy(data: bytes) -> dict[str, Array]:
     """Four pickles (magic number, protocol, platform, state dict), the list of storages, then their raw numbers."""
     if not data.startswith(_LEGACY_START):
         raise DecodeError("neither a zip nor a torch file of before 1.6")
-    magic, at = decode_from(data, 0, max_bytes=MAX_BYTES)
+    magic, at = _small(data, 0)
     if magic != _MAGIC:
         raise DecodeError("neither a zip nor a torch file of before 1.6")
-    _, at = decode_from(data, at, max_bytes=MAX_BYTES)
-    platform, at = decode_from(data, at, max_bytes=MAX_BYTES)
+    _, at = _small(data, at)
+    platform, at = _small(data, at)
     if as_dict(platform).get("little_endian") is not True:
         raise DecodeError("numbers in big-endian order, which is not supported")
     tree, at = decode_from(data, at, max_bytes=MAX_BYTES)
-    keys, at = decode_from(data, at, max_bytes=MAX_BYTES)
+    keys, at = _small(data, at)
     itemsizes = _legacy_itemsizes(tree)
     raw: dict[str, bytes] = {}
     for key in keys if isinstance(keys, list) else []:
@@ -97,6 +106,11 @@ def _read_legacy(data: bytes) -> dict[str, Array]:
             raise DecodeError("a storage that ends behind the file")
         raw[key], at = data[at + 8 : end], end
     return _tensors(tree, lambda key: _required(raw, key))
+
+
+def _small(data: bytes, at: int) -> tuple[Any, int]:
+    """One of the pickles around the state dict, and the position behind it."""
+    return decode_from(data, at, max_bytes=MAX_BYTES, max_opcodes=MAX_FIELD_OPCODES)
 
 
 def _legacy_itemsizes(tree: Any) -> dict[str, int]:
@@ -114,30 +128,17 @@ def _required(raw: Mapping[str, bytes], key: str) -> bytes:
     return raw[key]
 
 
-class _Budget:
-    """How many bytes of storages one file may still hold."""
-
-    def __init__(self) -> None:
-        self.left = MAX_BYTES
-
-    def take(self, size: int) -> None:
-        self.left -= size
-        if self.left < 0:
-            raise DecodeError(f"more than {MAX_BYTES} bytes of tensors")
-
-
 def _tensors(tree: Any, storage: Storages) -> dict[str, Array]:
     entries = as_dict(tree)
     if len(entries) > MAX_TENSORS:
         raise DecodeError(f"{len(entries)} tensors, more than the limit of {MAX_TENSORS}")
     cache: dict[str, bytes] = {}
-    budget = _Budget()
+    budget = Budget(MAX_BYTES, "tensors")
     tensors: dict[str, Array] = {}
     for key, value in entries.items():
         if not isinstance(key, str):
             raise DecodeError("a tensor whose name is not a string")
-        tensors[key] = _tensor(value, storage, cache)
-        budget.take(tensors[key].nbytes)
+        tensors[key] = _tensor(value, storage, cache, budget)
     return tensors
 
 
@@ -168,7 +169,7 @@ def _reference(tree: Any) -> tuple[str, str, int]:
     return key, kind, count
 
 
-def _tensor(tree: Any, storage: Storages, cache: dict[str, bytes]) -> Array:
+def _tensor(tree: Any, storage: Storages, cache: dict[str, bytes], budget: Budget) -> Array:
     reference, offset, size, stride = _rebuild_args(tree)
     key, kind, count = _reference(reference)
     if key not in cache:
@@ -177,15 +178,17 @@ def _tensor(tree: Any, storage: Storages, cache: dict[str, bytes]) -> Array:
     if len(cache[key]) % dtype.itemsize:
         raise DecodeError(f"a storage of {len(cache[key])} bytes, which are no whole numbers of {dtype.itemsize} bytes")
     numbers = np.frombuffer(cache[key], dtype)
-    size, stride = as_shape(size), as_shape(stride)
+    size, stride = as_shape(size), as_strides(stride)
     if len(numbers) != count or type(offset) is not int or offset < 0 or len(size) != len(stride):
         raise DecodeError(f"a tensor of size {size} over {len(numbers)} of {count} numbers")
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if math.prod(size) and (last >= count or math.prod(size) > count):
         raise DecodeError(f"a tensor of size {size}, stride {stride} and offset {offset} over {count} numbers")
+    budget.take(math.prod(size) * max(numbers.itemsize, 4))
     steps = tuple(step * numbers.itemsize for step in stride)
-    dense = as_strided(numbers[offset:], size, steps).copy() if math.prod(size) else np.zeros(size, numbers.dtype)
-    return _from_bfloat16(dense) if kind == _BFLOAT16 else np.ascontiguousarray(dense).reshape(size)
+    seen = as_strided(numbers[offset:], size, steps) if math.prod(size) else np.zeros(size, numbers.dtype)
+    dense = np.ascontiguousarray(seen).reshape(size)  # no copy of a tensor that lies as it should
+    return _from_bfloat16(dense) if kind == _BFLOAT16 else dense
 
 
 def _from_bfloat16(bits: Array) -> Array:

@@ -25,11 +25,12 @@ from policykd.loss.distributions import (
     MultiCategorical,
     SquashedDiagGaussian,
 )
-from policykd.spine.errors import InputError
+from policykd.spine.errors import InputError, brief
 from policykd.spine.packing import Packing, packing_of
 from policykd.spine.spaces import action_map
 from policykd.spine.types import Footprint, State
 from policykd.teachers.networks import Fingerprint
+from policykd.teachers.probes import probes_of
 from policykd.teachers.ways import first_step, params_of, unsupported, way_of
 
 _PROBED = 8  # observations on which actions are compared with the policy's own
@@ -114,9 +115,15 @@ def wrap(policy: Any, name: str) -> PolicyNetwork:
     packing = packing_of(space)
     batch = _sampled(space, packing)
     seen = [torch.from_numpy(packing.leaf_of(batch, leaf)).to(network.device) for leaf in packing.leaves]
-    sizes, params, macs = _measured(network, seen)
-    network = replace(network, sizes=sizes, params=params, macs=macs)
-    _check(network, policy, seen, name)
+    try:
+        sizes, params, macs = _measured(network, seen)
+        network = replace(network, sizes=sizes, params=params, macs=macs)
+        _check(network, policy, seen, name)
+    except InputError:
+        raise
+    except Exception as error:  # the user's own code
+        why = f"it raised {type(error).__name__} for observations of its space ({brief(error)})"
+        raise unsupported(policy, name, why) from error
     return network
 
 
@@ -162,10 +169,8 @@ def _copied(root: Any, name: str) -> Any:
 
 
 def _sampled(space: spaces.Space[Any], packing: Packing) -> Any:
-    """A packed batch of observations that the space itself draws."""
-    drawn = copy.deepcopy(space)
-    drawn.seed(0)
-    return np.stack([packing.pack(drawn.sample()) for _ in range(_PROBED)])
+    """A packed batch of observations of the space."""
+    return np.stack([packing.pack(probe) for probe in probes_of(space, _PROBED)])
 
 
 def _measured(network: PolicyNetwork, seen: Sequence[Tensor]) -> tuple[tuple[tuple[int, int], ...], int, int]:
@@ -174,7 +179,7 @@ def _measured(network: PolicyNetwork, seen: Sequence[Tensor]) -> tuple[tuple[tup
     called: dict[nn.Module, int] = {}
     with _watched(network.root, called), torch.no_grad():
         network([leaf[:1] for leaf in seen])
-    sizes = tuple((m.in_features, m.out_features) for m in called if isinstance(m, nn.Linear))
+    sizes = tuple((int(m.in_features), int(m.out_features)) for m in called if isinstance(m, nn.Linear))
     own = {parameter for module in called for parameter in module.parameters(recurse=False)}
     return sizes, sum(parameter.numel() for parameter in own), sum(called.values())
 
@@ -187,7 +192,7 @@ def _watched(root: nn.Module, called: dict[nn.Module, int]) -> Iterator[None]:
         weights = [parameter for parameter in module.parameters(recurse=False) if parameter.dim() > 1]
         positions = 1
         if weights and isinstance(output, Tensor) and isinstance(module, nn.Linear):
-            positions = output.numel() // module.out_features
+            positions = output.numel() // int(module.out_features)  # which may be an integer of numpy
         elif weights and isinstance(output, Tensor) and output.dim() > 2:
             positions = output[0, 0].numel()  # of a convolution
         called[module] = called.get(module, 0) + positions * sum(weight.numel() for weight in weights)

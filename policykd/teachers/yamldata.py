@@ -9,7 +9,8 @@ import yaml
 
 from policykd.spine.errors import InputError
 
-_MAX_BYTES = 2**16  # the zoo's files have a few kilobytes; parsing takes about a second for these
+_MAX_BYTES = 2**15  # the zoo's files have less than 4 kilobytes; parsing takes up to half a second for these
+_MAX_DEPTH = 32  # PyYAML takes time for every bracket that is open
 _PYTHON = "tag:yaml.org,2002:python/"
 _PAIRS = ("object/apply:collections.OrderedDict", "object/new:collections.OrderedDict")
 
@@ -17,10 +18,43 @@ _PAIRS = ("object/apply:collections.OrderedDict", "object/new:collections.Ordere
 class _DataLoader(yaml.SafeLoader):
     """SafeLoader for which a python tag is no instruction. It knows no merge keys, which can double at each use."""
 
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """As PyYAML, to a limited depth."""
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            raise yaml.constructor.ConstructorError(problem=f"values within values, more than {_MAX_DEPTH} deep")
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def get_single_node(self) -> yaml.Node | None:
+        """The document, if it holds no more values than a file of the greatest size could spell out.
+
+        An alias is one object, but who walks over the values meets it at each of its places, and so do we.
+        """
+        node: yaml.Node | None = super().get_single_node()
+        if node is not None:
+            _spelled_out(node, {})
+        return node
+
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Refuse `<<`; nothing else is left to flatten."""
         if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
             raise yaml.constructor.ConstructorError(problem="merge keys (<<) are not supported")
+
+
+def _spelled_out(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values the node has where each alias counts as what it stands for; `known`: those of nodes seen."""
+    if id(node) not in known:
+        known[id(node)] = _MAX_BYTES + 1  # found again below itself, it has no end
+        inner = node.value if isinstance(node, yaml.CollectionNode) else ()
+        parts = (part for item in inner for part in (item if isinstance(item, tuple) else (item,)))
+        known[id(node)] = 1 + sum(_spelled_out(part, known) for part in parts)
+    if known[id(node)] > _MAX_BYTES:
+        raise yaml.constructor.ConstructorError(problem=f"aliases (*name) that stand for more than {_MAX_BYTES} values")
+    return known[id(node)]
 
 
 def _plain(loader: _DataLoader, suffix: str, node: yaml.Node) -> Any:

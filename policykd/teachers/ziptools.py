@@ -10,7 +10,30 @@ from collections import Counter
 from policykd.spine.errors import InputError, brief
 
 MAX_MEMBERS = 20_000
+MAX_DIRECTORY = 2 * 2**20  # bytes; a member of a state dict takes about 65, and at least 46
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+
+class _Guarded(io.BytesIO):
+    """The zip as a file that gives at most `MAX_DIRECTORY` bytes at a time while its directory is read.
+
+    zipfile reads the directory at once and makes an object of every entry before anyone can count them. Whatever the
+    records at the end of the file say, and however this Python's zipfile understands them, it gets no more than this.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.bounded, self._size = True, len(data)  # getbuffer() would copy the data
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As BytesIO; BadZipFile for a directory that is too large."""
+        left = max(self._size - self.tell(), 0)
+        wanted = left if size is None or size < 0 else min(size, left)
+        if self.bounded and wanted > MAX_DIRECTORY:
+            raise zipfile.BadZipFile(
+                f"a directory of members of {wanted} bytes, more than the limit of {MAX_DIRECTORY}"
+            )
+        return super().read(wanted)
 
 
 class Archive:
@@ -18,10 +41,12 @@ class Archive:
 
     def __init__(self, data: bytes, name: str, remedy: str) -> None:
         self.name, self.remedy = name, remedy
+        file = _Guarded(data)
         try:
-            self._zip = zipfile.ZipFile(io.BytesIO(data))
+            self._zip = zipfile.ZipFile(file)
         except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
             raise InputError(f"{name}: not a readable zip ({brief(error)}); {remedy}") from error
+        file.bounded = False
         infos = self._zip.infolist()
         if len(infos) > MAX_MEMBERS:
             raise InputError(f"{name}: {len(infos)} members, more than the limit of {MAX_MEMBERS}; {remedy}")
@@ -39,8 +64,8 @@ class Archive:
         return list(self._infos)
 
     def size(self, member: str) -> int:
-        """The size in bytes that the zip declares for a member."""
-        return self._infos[member].file_size
+        """The size in bytes that the zip declares for a member; 0 for one that is missing."""
+        return self._infos[member].file_size if member in self._infos else 0
 
     def read(self, member: str, limit: int) -> bytes:
         """A member of at most `limit` bytes; InputError if it is missing, larger, damaged or encrypted."""

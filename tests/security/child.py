@@ -14,7 +14,8 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -120,24 +121,56 @@ def facts(found: Any) -> str:
         assert all(np.isfinite(action).all() for action in actions), "an action that is not finite"
         return f"{found.observation_space.shape} {found.action_space} {found.info.layers}"
     if hasattr(found, "network"):
-        layers = [(*layer.weight.shape, layer.bias is not None) for layer in found.network.layers]
-        action, _ = found.predict(np.zeros(found.observation_space.shape, np.float32), deterministic=True)
-        assert np.isfinite(action).all(), "an action that is not finite"
-        assert all(
-            torch.isfinite(part).all()
-            for layer in found.network.layers
-            for part in (layer.weight, layer.bias)
-            if part is not None
-        )
-        return f"{found.observation_space} {found.action_space} {layers}"
+        tensors = list(_tensors(found.network))
+        assert all(torch.isfinite(part).all() for part in tensors), "a weight that is not finite"
+        _acts(found)
+        return f"{found.observation_space} {found.action_space} {[tuple(part.shape) for part in tensors]}"
     if hasattr(found, "to_artifact"):
         tensors, _ = found.to_artifact()
         assert all(np.isfinite(value).all() for value in tensors.values()), "a tensor that is not finite"
         return f"{found.observation_space} {found.action_space} {sorted((k, v.shape) for k, v in tensors.items())}"
+    if hasattr(found, "parts"):
+        return f"statistics { {name: facts(part) for name, part in found.parts.items()} }"
     if hasattr(found, "std"):
         assert np.isfinite([found.mean, found.std]).all(), "a statistic that is not finite"
         return f"statistics {found.mean.shape}"
     return type(found).__name__
+
+
+def _tensors(part: Any) -> Iterator[Any]:
+    """Every tensor of a network, in the order of its fields."""
+    import torch
+
+    if isinstance(part, torch.Tensor):
+        yield part
+    elif isinstance(part, tuple):
+        for item in part:
+            yield from _tensors(item)
+    elif is_dataclass(part):
+        for field in fields(part):
+            yield from _tensors(getattr(part, field.name))
+
+
+def _acts(teacher: Any) -> None:
+    """Zeros of the space as an observation give finite actions, alone and in a batch, with and without exploring."""
+    import numpy as np
+    from gymnasium import spaces
+
+    def zeros(space: Any, *batch: int) -> Any:
+        if isinstance(space, spaces.Dict):
+            return {key: zeros(inner, *batch) for key, inner in space.spaces.items()}
+        return np.zeros((*batch, *space.shape), space.dtype)
+
+    acted, width = teacher.action_space, teacher.distribution.n_params
+    masks = np.ones(width * (2 if isinstance(acted, spaces.MultiBinary) else 1), np.bool_) if teacher.masked else None
+    for batch in ((), (3,)):
+        seen, mask = zeros(teacher.observation_space, *batch), masks
+        if batch and masks is not None:
+            mask = np.tile(masks, (3, 1))
+        for deterministic in (True, False):
+            action, _ = teacher.predict(seen, deterministic=deterministic, action_masks=mask)
+            assert np.isfinite(action).all(), "an action that is not finite"
+            assert np.shape(action) == (*batch, *acted.shape), f"actions of shape {np.shape(action)}"
 
 
 def attempt(job: dict[str, Any], opener: Callable[[str], Any], watch: Watch, memory: Memory) -> dict[str, Any]:

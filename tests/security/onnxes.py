@@ -6,6 +6,7 @@ import json
 from functools import cache
 
 from tests.security.entry import JSON_VALUES, Entries, Entry, Expect, paths, replaced
+from tests.security.onnx_costs import costly_inputs, mixing_inputs
 from tests.security.onnx_inputs import CARD, onnx_inputs
 from tests.security.texts import TAGS
 
@@ -28,7 +29,7 @@ def onnx_entry(category: str, name: str, raw: bytes, expect: Expect, card: bytes
 
 def graphs() -> Entries:
     """Damaged files and hostile graphs."""
-    for name, raw, expected in onnx_inputs():
+    for name, raw, expected in (*onnx_inputs(), *costly_inputs(), *mixing_inputs()):
         category = "ONNX: damage" if name.startswith(_DAMAGE) else "ONNX: hostile graphs"
         yield onnx_entry(category, name, raw, _EXPECT[expected])
 
@@ -36,12 +37,22 @@ def graphs() -> Entries:
 def cards() -> Entries:
     """A good file whose card is hostile."""
     whole = CARD | {"input": "obs", "observation_space": {"type": "Box", "shape": [4], "low": -1.0, "high": 1.0},
-                    "distribution": "categorical", "squashed": False, "unscale": False, "normalised_inside": True}  # fmt: skip
+                    "action_space": {"type": "Discrete", "n": 2, "start": 0}, "distribution": "categorical",
+                    "squashed": False, "unscale": False, "normalised_inside": True}  # fmt: skip
     yield onnx_entry("ONNX: cards", "all keys", good(), "harmless", json.dumps(whole).encode())
     for way in paths(whole):
         for label, text in JSON_VALUES.items():
             card = replaced(whole, way, text).encode("utf-8", "surrogatepass")
             yield onnx_entry("ONNX: cards", f"{'.'.join(map(str, way))} is {label}", good(), "either", card)
+    long = "x" * 100_000
+    many = "".join(f"{'x' * 40}{number}: 1\n" for number in range(4000))
+    for label, text in (
+        ("many", many),
+        ("long", f"{long}: 1\n"),
+        ("text", f"input: [{long}]\n"),
+        ("tag", f"a: !{long}\n"),
+    ):
+        yield onnx_entry("ONNX: cards", f"unknown keys, {label}", good(), "refused", text.encode())
     for label, tag in TAGS.items():
         yield onnx_entry("ONNX: cards", f"tag {label}", good(), "refused", f"env: {tag}\n".encode())
         yield onnx_entry("ONNX: cards", f"tag {label} for a key", good(), "refused", f"? {tag}\n: 1\n".encode())

@@ -31,6 +31,7 @@ def valid() -> list[Entry]:
     return [
         *entries,
         Entry("valid", "statistics", "normalizer", both, "vecnormalize.pkl", "harmless", "statistics"),
+        Entry("valid", "keyed", "normalizer", {"k.pkl": base("keyed.pkl")}, "k.pkl", "harmless", "keyed statistics"),
         Entry("valid", "with statistics", "teacher+statistics", both, "model.zip", "harmless", "ppo"),
         onnxes.onnx_entry("valid", "onnx", onnxes.good(), "harmless"),
         run_folder("valid", "run", b'{"algo": "ppo", "env_id": "CartPole-v1"}', "harmless"),

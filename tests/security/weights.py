@@ -69,7 +69,7 @@ class Tensor:
 def state_dict(**changes: bytes) -> bytes:
     """The pickle of the base's state dict; `changes` replace a tensor (written with `_` for `.`) or add one."""
     tensors = {key: Tensor(str(k), shape).opcodes() for k, (key, shape) in enumerate(_SHAPES.items())}
-    return pickled(mapping(**tensors, **changes))
+    return pickled(mapping(**tensors | changes))
 
 
 def _tensor(**changes: object) -> bytes:
@@ -199,7 +199,7 @@ def gadgets() -> Entries:
         yield teacher(GADGET, f"{label} in the format before 1.6", packed, "refused")
 
 
-def _statistics(**state: bytes) -> bytes:
+def vecnormalize(**state: bytes) -> bytes:
     """A VecNormalize of four observations, with attributes replaced or added."""
     zeros = several(
         b"B" + struct.pack("<I", 32) + bytes(24) + struct.pack("<d", 1.0), *_F8, several(integer(4)), text("C")
@@ -234,21 +234,21 @@ def statistics(category: str, label: str, raw: bytes, expect: Expect) -> Entries
 def normalizers() -> Entries:
     """vecnormalize.pkl: gadgets, opcodes that allocate, numbers that are not finite, flips and cuts."""
     category, honest = "vecnormalize.pkl: gadgets", base("vecnormalize.pkl")
-    yield from statistics(category, "assembled as SB3 does", _statistics(), "harmless")
+    yield from statistics(category, "assembled as SB3 does", vecnormalize(), "harmless")
     for label, gadget in GADGETS.items():
         yield from statistics(category, f"{label}, whole", pickled(gadget), "refused")
         unseen: Expect = "refused" if label in OLD_OPCODES else "harmless"
         yield from statistics(category, f"{label}, thrown away", smuggled(gadget, honest), unseen)
-        yield from statistics(category, f"{label} as venv", _statistics(venv=gadget), unseen)
-        yield from statistics(category, f"{label} as obs_rms", _statistics(obs_rms=gadget), "refused")
-        yield from statistics(category, f"{label} as clip_obs", _statistics(clip_obs=gadget), "refused")
+        yield from statistics(category, f"{label} as venv", vecnormalize(venv=gadget), unseen)
+        yield from statistics(category, f"{label} as obs_rms", vecnormalize(obs_rms=gadget), "refused")
+        yield from statistics(category, f"{label} as clip_obs", vecnormalize(clip_obs=gadget), "refused")
     for label, raw in allocations():
         entry = Entry("Opcodes that allocate", f"statistics, {label}", "normalizer", {"s.pkl": raw}, "s.pkl", "refused")
         yield entry
     for value in (math.nan, math.inf, -1.0, 0.0, -math.inf):
         for key in ("clip_obs", "epsilon"):
             if (key, value) not in (("clip_obs", math.inf), ("epsilon", 0.0)):
-                raw = _statistics(**{key: b"G" + struct.pack(">d", value)})
+                raw = vecnormalize(**{key: b"G" + struct.pack(">d", value)})
                 if not (key == "epsilon" and value == 0.0):
                     yield from statistics("vecnormalize.pkl: numbers", f"{key} {value}", raw, "refused")
     for number_, raw in enumerate(flips(honest, 250, 60)):

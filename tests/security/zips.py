@@ -204,7 +204,8 @@ def documents() -> Entries:
                     yield teacher("SB3 zip: hostile values in data", name, with_data(content, raw), "either", kind)
         for label, arch in _ARCHITECTURES.items():
             raw = replaced(data, ("policy_kwargs",), f'{{"net_arch": {arch}}}').encode()
-            yield teacher("SB3 zip: huge net_arch", f"{kind}, {label}", with_data(content, raw), "harmless", kind)
+            expect: Expect = "refused" if label == "a million layers" else "harmless"  # as JSON of too many values
+            yield teacher("SB3 zip: huge net_arch", f"{kind}, {label}", with_data(content, raw), expect, kind)
         for label, raw in _JSON_BOMBS.items():
             yield teacher("SB3 zip: bombs", f"{kind}, data is {label}", with_data(content, raw), "refused")
 
@@ -243,27 +244,27 @@ def opcodes() -> Entries:
         )
 
 
-def _rezipped(kind: str, seed: int) -> Iterator[tuple[str, bytes]]:
-    """Flips and cuts inside the members, packed again so that the sums of both zips are right."""
+def rezipped(kind: str, seed: int, share: int = 1) -> Iterator[tuple[str, bytes]]:
+    """Flips and cuts inside the members, packed again so that the sums of both zips are right; one in `share`."""
     content = content_of(kind)
-    for number, raw in enumerate(flips(content["data"], 150, seed)):
+    for number, raw in enumerate(flips(content["data"], 150 // share, seed)):
         yield f"data, flip {number}", with_data(content, raw)
-    for number, raw in enumerate(flips(weights_pickle(content), 250, seed + 1)):
+    for number, raw in enumerate(flips(weights_pickle(content), 250 // share, seed + 1)):
         yield f"data.pkl, flip {number}", with_weights(content, pickle=raw)
-    for number, raw in enumerate(cuts(weights_pickle(content), 40, seed + 2)):
+    for number, raw in enumerate(cuts(weights_pickle(content), 40 // share, seed + 2)):
         yield f"data.pkl, cut {number}", with_weights(content, pickle=raw)
     inner = unzipped(content["policy.pth"])
     storages = sorted(name.partition("/data/")[2] for name in inner if "/data/" in name)
     for storage in storages[:4]:
         raw = next(value for name, value in inner.items() if name.endswith(f"/data/{storage}"))
-        for number, changed in enumerate(flips(raw, 30, seed + 3)):
+        for number, changed in enumerate(flips(raw, 30 // share, seed + 3)):
             yield f"storage {storage}, flip {number}", with_weights(content, **{f"data_{storage}": changed})
-        for number, changed in enumerate(cuts(raw, 5, seed + 4)):
+        for number, changed in enumerate(cuts(raw, max(5 // share, 2), seed + 4)):
             yield f"storage {storage}, cut {number}", with_weights(content, **{f"data_{storage}": changed})
     data = json.loads(content["data"])
     for key in ("policy_class", "observation_space", "action_space"):
         honest = base64.b64decode(data[key][":serialized:"])
-        for number, raw in enumerate(flips(honest, 40, seed + 5)):
+        for number, raw in enumerate(flips(honest, 40 // share, seed + 5)):
             alone = {":type:": data[key][":type:"], ":serialized:": base64.b64encode(raw).decode()}
             yield f"{key} alone, flip {number}", with_data(content, data | {key: alone})
 
@@ -279,7 +280,7 @@ def damage() -> Entries:
             yield teacher(RAW, f"{kind}, {number}", raw, "either", kind)
         for number, raw in enumerate(cuts(whole, 100, 20 + seed)):
             yield teacher(CUT, f"{kind}, {number}", raw, "refused")
-        for name, raw in _rezipped(kind, 30 + 10 * seed):
+        for name, raw in rezipped(kind, 30 + 10 * seed):
             yield teacher(PACKED, f"{kind}, {name}", raw, "either", kind)
 
 

@@ -41,7 +41,10 @@ _KEY = re.compile(r"\w+(\.\w+)*\Z")
 def load_config(
     path_or_name: str | None = None, overrides: Iterable[str] = (), cli: Mapping[str, Any] | None = None
 ) -> Config:
-    """The configuration of a distillation; `cli` holds the options of `OPTIONS` (None: not given)."""
+    """The configuration of a distillation; `cli` holds the options of `OPTIONS` (None: not given).
+
+    InputError where only the file says `trust: true`, which lets a teacher's file run code: the user must say it too.
+    """
     return _load(Config, path_or_name, overrides, cli or {})
 
 
@@ -100,6 +103,11 @@ def _load(model: type[AnyConfig], source: str | None, overrides: Iterable[str], 
         raise ConfigError(layers.problems + problems(error, model, layers.data, layers.name_of)) from error
     if layers.problems:
         raise ConfigError(layers.problems)
+    if getattr(config, "trust", False) and ("trust",) not in layers.names:
+        raise InputError(
+            f"{layers.file}: trust: true lets the teacher's file run code, and a configuration alone may not allow "
+            "that: add --trust if you made the teacher, or take trust out of the file"
+        )
     return config
 
 

@@ -11,6 +11,8 @@ import annotated_types
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+MAX_PROBLEMS = 20  # lines of one refusal
+
 Path = tuple[str, ...]
 Model = type[BaseModel]
 
@@ -19,9 +21,15 @@ _PLURAL = {"a whole number": "whole numbers", "a number": "numbers", "text": "te
 
 
 def problems(error: ValidationError, model: Model, data: Mapping[str, Any], where: Callable[[Path], str]) -> list[str]:
-    """One line for each wrong key of `data`; `where` says what a path is called where the user wrote it."""
+    """One line for each wrong key of `data`, and from the 21st on one for all; `where` says what a path is called where
+    the user wrote it."""
     lines: dict[Path, str] = {}
-    for item in error.errors(include_url=False):
+    items = error.errors(include_url=False)
+    for index, item in enumerate(items):
+        if len(lines) == MAX_PROBLEMS:
+            place = where(()).rstrip(": ")
+            more = f"{len(items) - index} more mistakes, which are not listed: correct these first"
+            return [*lines.values(), f"{place}: {more}" if place else more]
         path, field = _field_of(item["loc"], model)
         if item["type"] == "extra_forbidden":
             path = tuple(map(str, item["loc"]))

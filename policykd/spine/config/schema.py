@@ -202,7 +202,7 @@ class Config(Section):
     """Statistics (vecnormalize.pkl or our normalizer.json) to apply instead of those that the source brings."""
     trust: bool = False
     """Whether stable-baselines3's own loader, which runs what a file holds, may open the teacher where only the file's
-    own code understands it."""
+    own code understands it. In a file it counts only where the user says --trust as well."""
     env: EnvConfig = EnvConfig()
     student: StudentConfig = StudentConfig()
     loss: LossConfig = LossConfig()

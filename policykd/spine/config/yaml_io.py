@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from policykd.spine.errors import InputError
+from policykd.spine.errors import InputError, clipped
 
 MAX_BYTES = 256 * 1024
 MAX_NODES = 20_000  # after every alias is written out; a complete run has about 60
@@ -155,7 +155,7 @@ def parse_yaml(text: str, where: str) -> Any:
         finally:
             loader.dispose()
     except yaml.YAMLError as error:
-        raise InputError(f"{where}: not readable as YAML: {_reason(error)}") from error
+        raise InputError(f"{where}: not readable as YAML: {clipped(_reason(error), 500)}") from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -17,11 +17,12 @@ from policykd.spine.errors import ConfigError, InputError
 if TYPE_CHECKING:
     from gymnasium import Space
 
-MAX_ENTRIES = 10**6  # of an observation, of an action, of one choice
+MAX_ENTRIES = 2**18  # of an observation, of an action, of one choice
 _EXAMPLE = "{env: CartPole-v1, action_space: {type: Discrete, n: 2}, outputs: {logits: NAME}}"
 
 Size = Annotated[int, Field(ge=1, le=MAX_ENTRIES)]
 Sizes = Annotated[list[Size], Field(min_length=1, max_length=8)]
+Start = Annotated[int, Field(ge=-(2**31), le=2**31)]
 Number = Annotated[float, Field(allow_inf_nan=True)]
 Bound = Number | Annotated[list[Number], Field(min_length=1, max_length=MAX_ENTRIES)]
 
@@ -38,11 +39,13 @@ class ObservationSpace(Section):
 
 
 class ActionSpace(Section):
-    """Of the environment. Discrete: n. MultiDiscrete: nvec. MultiBinary: n. Box: shape, low, high."""
+    """Of the environment. Discrete: n, start. MultiDiscrete: nvec, start. MultiBinary: n. Box: shape, low, high."""
 
     type: Literal["Discrete", "MultiDiscrete", "MultiBinary", "Box"]
     n: Size | None = None
     nvec: Annotated[list[Size], Field(min_length=1, max_length=1000)] | None = None
+    start: Start | Annotated[list[Start], Field(min_length=1, max_length=1000)] | None = None
+    """The first action, or that of each choice; without it 0. The environment is given start + the choice's place."""
     shape: Sizes | None = None
     low: Bound | None = None
     high: Bound | None = None
@@ -150,13 +153,21 @@ def action_space(card: Card, name: str) -> Space[Any]:
     doc, where = card.action_space, f"{name}: action_space"
     keys = {"Discrete": {"n"}, "MultiDiscrete": {"nvec"}, "MultiBinary": {"n"}, "Box": {"shape", "low", "high"}}
     given = {key for key, value in doc.model_dump().items() if value is not None and key != "type"}
-    if given != keys[doc.type]:
+    if given - ({"start"} if doc.type in ("Discrete", "MultiDiscrete") else set()) != keys[doc.type]:
         expected = ", ".join(sorted(keys[doc.type]))
         raise InputError(f"{where}: a {doc.type} with {', '.join(sorted(given)) or 'nothing'}, expected {expected}")
     if doc.nvec is not None:
-        return spaces.MultiDiscrete(doc.nvec)
+        first = [0] * len(doc.nvec) if doc.start is None else doc.start
+        if not isinstance(first, list) or len(first) != len(doc.nvec):
+            found = f"{len(first)} numbers" if isinstance(first, list) else "one number"
+            raise InputError(f"{where}.start: found {found}, expected a list of {len(doc.nvec)}, one for each choice")
+        return spaces.MultiDiscrete(doc.nvec, start=first)
+    if doc.n is not None and doc.type == "MultiBinary":
+        return spaces.MultiBinary(doc.n)
     if doc.n is not None:
-        return spaces.Discrete(doc.n) if doc.type == "Discrete" else spaces.MultiBinary(doc.n)
+        if isinstance(doc.start, list):
+            raise InputError(f"{where}.start: found a list, expected one whole number, the first action")
+        return spaces.Discrete(doc.n, start=doc.start or 0)
     assert doc.shape is not None and doc.low is not None and doc.high is not None
     return _box(doc.shape, doc.low, doc.high, where)
 

@@ -10,10 +10,11 @@ import numpy as np
 
 from policykd.teachers.onnxio.wire import UnsafeError
 
-MAX_NODES = 2000
-MAX_ELEMENTS = 2**26  # of one tensor
+MAX_NODES = 1000
+MAX_ELEMENTS = 2**25  # of one tensor
 MAX_INT = 4096  # of an attribute: kernels, pads, axes; shape inference takes memory by some of them
 MAX_WIDE = 2**31 - 1  # of an attribute that says "to the end" by a large number
+MAX_INTS = 256  # in one attribute
 MIN_OPSET = 7
 
 _OPERATORS = """
@@ -103,12 +104,16 @@ def _check_attribute(node: Any, attribute: Any) -> None:
         raise UnsafeError(f"has {name} of a kind that policies do not need")
     limit = MAX_WIDE if attribute.name in _WIDE else MAX_INT
     ints = [attribute.i, *attribute.ints]
+    if len(ints) > MAX_INTS:
+        raise UnsafeError(f"has {name} of {len(ints) - 1} numbers, expected at most {MAX_INTS}")
     if any(abs(value) > limit and not (limit == MAX_WIDE and value >= 2**62) for value in ints):
         raise UnsafeError(f"has {name} = {max(ints, key=abs)}, expected at most {limit}")
     if attribute.name == "num_outputs" and attribute.i != len(node.output):
         raise UnsafeError(f"has {name} = {attribute.i}, expected {len(node.output)}, the outputs that it names")
     if not all(map(math.isfinite, [attribute.f, *attribute.floats])):
         raise UnsafeError(f"has {name} that is not finite")
+    if attribute.name == "training_mode" and attribute.i:
+        raise UnsafeError(f"has a {node.op_type} in training mode, which mixes the observations of a batch")
     if attribute.type == 4:
         if node.op_type != "Constant" or attribute.name != "value":
             raise UnsafeError(f"has {name} of a kind that policies do not need")
@@ -145,7 +150,7 @@ def _finite(tensor: Any, dtype: np.dtype[Any]) -> bool:
             return False
         values = bits.astype(np.uint16).view(np.float16)
     else:
-        values = np.array([*tensor.float_data, *tensor.double_data])
+        values = np.fromiter(tensor.float_data or tensor.double_data, np.float64)
     return bool(np.isfinite(values).all())
 
 

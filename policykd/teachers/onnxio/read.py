@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from policykd.spine.errors import InputError
+from policykd.spine.errors import InputError, brief
 from policykd.spine.types import TeacherInfo
 from policykd.teachers.base import Interface, Teacher
 from policykd.teachers.onnxio.card import MAX_ENTRIES, Card, action_space, observation_box, read_card
 from policykd.teachers.onnxio.graph import DTYPES, check_graph, quoted
+from policykd.teachers.onnxio.rows import check_rows
 from policykd.teachers.onnxio.session import OnnxRun, open_session
-from policykd.teachers.onnxio.sizes import Sized, cost_of, measure, validate
+from policykd.teachers.onnxio.sizes import Sized, cost_of, measure, set_shape, validate
 from policykd.teachers.onnxio.wire import UnsafeError, walk
 from policykd.teachers.stated import Stated, meaning_of
 
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
     from policykd.teachers.load import Request
 
-MAX_BYTES = 256 * 2**20
-_ROWS = 256  # observations that are run at once; sizes are checked for so many
+MAX_BYTES = 32 * 2**20
+_ROWS = (1, 4, 16, 64, 256)  # observations that may be run at once; sizes are checked for each
 _REMEDY = "export the policy again, its weights inside the file"
 
 
@@ -57,9 +58,10 @@ def read_onnx(path: Path, request: Request) -> Teacher:
     except UnsafeError as error:
         raise InputError(f"{path}: {error}; {_REMEDY}") from error
     if sum(widths) != meaning.n_outputs:
+        named, found = ", ".join(map(quoted, card.names)), " + ".join(map(str, widths))
         raise InputError(
-            f"{path}: its outputs {', '.join(card.names)} have {' + '.join(map(str, widths))} entries, but "
-            f"{meaning.distribution} needs {meaning.n_outputs}: correct action_space or outputs in {where}"
+            f"{path}: its outputs {named} have {found} entries, but {brief(meaning.distribution)} needs "
+            f"{meaning.n_outputs}: correct action_space or outputs in {where}"
         )
     sha256 = hashlib.sha256(data).hexdigest()
     run = OnnxRun(
@@ -72,6 +74,7 @@ def read_onnx(path: Path, request: Request) -> Teacher:
         rows=graph.sized.rows,
         device=torch.device("cpu"),
     )
+    check_rows(run, graph.observation_space)
     identity = f"{sha256} {json.dumps(card.model_dump(mode='json'), sort_keys=True)}"
     forward = Stated(run, meaning, str(path), identity)
     info = _info(graph, card, request, sha256)
@@ -127,12 +130,10 @@ def _checked(data: bytes, card: Card, where: str) -> _Graph:
     stated = observation_box(card, where)
     value = _input(model.graph, card)
     batch, shape = _input_shape(value, stated)
-    rows = 1 if batch == 1 else _ROWS
-    _set_shape(value, (rows, *shape))
     for output in model.graph.output:
         output.type.tensor_type.ClearField("shape")
-    sized = measure(model, rows)
-    _set_shape(value, (None if rows > 1 else 1, *shape))
+    sized = measure(model, value.name, shape, _ROWS if batch is None else (1,))
+    set_shape(value, (batch, *shape))
     dtype = DTYPES[value.type.tensor_type.elem_type]
     return _Graph(model, sized, value.name, dtype, _observations(stated, shape, dtype))
 
@@ -162,7 +163,7 @@ def _input_shape(value: Any, stated: Space[Any] | None) -> tuple[int | None, tup
     if stated is not None:
         wanted = stated.shape or ()
         if len(shape) != len(wanted) or any(have not in (None, want) for have, want in zip(shape, wanted, strict=True)):
-            raise UnsafeError(f"takes observations of shape {shape}, but observation_space says {wanted}")
+            raise UnsafeError(f"takes observations of shape {str(shape)[:80]}, but observation_space says {wanted}")
         return dims[0], wanted
     known = tuple(dim for dim in shape if dim is not None)
     if len(known) < len(shape):
@@ -170,15 +171,6 @@ def _input_shape(value: Any, stated: Space[Any] | None) -> tuple[int | None, tup
     if any(dim < 1 for dim in known) or np.prod(known, dtype=np.float64) > MAX_ENTRIES or len(known) > 8:
         raise UnsafeError(f"takes observations of shape {str(known)[:80]}, expected at most {MAX_ENTRIES} entries")
     return dims[0], known
-
-
-def _set_shape(value: Any, dims: tuple[int | None, ...]) -> None:
-    shape = value.type.tensor_type.shape
-    shape.ClearField("dim")
-    for dim in dims:
-        entry = shape.dim.add()
-        if dim is not None:
-            entry.dim_value = dim
 
 
 def _widths(graph: _Graph, card: Card) -> tuple[int, ...]:

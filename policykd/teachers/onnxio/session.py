@@ -14,8 +14,9 @@ from policykd.spine.errors import InputError
 
 @dataclass(frozen=True)
 class OnnxRun:
-    """Observations to outputs. `rows`: at most so many observations are run at once (1 for a file whose batch is
-    fixed). `widths`: entries of each output; one without a batch (a constant log_std) is repeated."""
+    """Observations to outputs. `rows`: at most so many observations are run at once, a power of four (1 for a file
+    whose batch is fixed); only powers of four are run, whose sizes were checked. `widths`: entries of each output; one
+    without a batch (a constant log_std) is repeated."""
 
     session: Any
     name: str
@@ -29,7 +30,11 @@ class OnnxRun:
     def __call__(self, observation: Tensor) -> Tensor:
         """Outputs [B, M] side by side, float32, for observations [B, *shape]; InputError where the file fails."""
         values = np.ascontiguousarray(observation.cpu().numpy().astype(self.dtype, copy=False))
-        parts = [self._run(values[at : at + self.rows]) for at in range(0, len(values), self.rows)]
+        parts, at = [], 0
+        while at < len(values):
+            count = min(self.rows, 4 ** (((len(values) - at).bit_length() - 1) // 2))
+            parts.append(self._run(values[at : at + count]))
+            at += count
         joined = np.concatenate(parts) if parts else np.zeros((0, sum(self.widths)), np.float32)
         return torch.from_numpy(joined).to(self.device)
 

@@ -120,6 +120,8 @@ def test_resume_stands_alone(api, capsys):
         assert main(["distill", "--resume", "runs/x-1", *other]) == 2
     assert len(api.calls) == 1
     assert capsys.readouterr().err.count("leave the other options and settings out") == 5
+    assert main(["distill", "--resume", "runs/x-1", "--trust"]) == 0
+    assert [keywords["trust"] for _, _, keywords in api.calls] == [False, True]
 
 
 def test_evaluate(api, capsys):

@@ -77,7 +77,7 @@ def test_the_interval_covers(spread: str) -> None:
 
 def test_too_few_episodes_are_refused() -> None:
     teacher, chance = np.array([100.0, -300.0, 50.0]), np.array([0.0, 0.0, 0.0])
-    with pytest.raises(InputError, match="too few") as caught:
+    with pytest.raises(InputError, match=r"^3 episodes are too few.*--episodes") as caught:
         retention(teacher, teacher, chance, 0)
     assert "\n" not in str(caught.value)
 
@@ -88,6 +88,8 @@ def test_a_teacher_like_random_is_refused() -> None:
     for teacher in (rng.normal(-1210, 200, 20), rng.normal(-1180, 200, 20), chance, np.full(20, -2000.0)):
         with pytest.raises(InputError, match="not clearly above") as caught:
             refuse_random_teacher(teacher, chance)
+        more = "distill: evaluate.select_episodes, evaluate: --episodes" in str(caught.value)
+        assert more == (teacher.mean() > chance.mean()), "more episodes may help, whoever asked"
         assert "\n" not in str(caught.value)
     with pytest.raises(InputError):
         refuse_random_teacher(np.full(20, 9.0), np.full(20, 9.0))

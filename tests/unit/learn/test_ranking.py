@@ -12,9 +12,10 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 
 from policykd import api
+from policykd.evaluation.entropy import entropy_on
 from policykd.evaluation.stats import mean_interval
 from policykd.learn.judge import Judging
-from policykd.learn.ranking import _difference, entropy_on, latency_us
+from policykd.learn.ranking import _difference, latency_us
 from policykd.learn.session import Work
 from policykd.report.ranking import ranking_table
 from policykd.spine.errors import InputError, Interrupted
@@ -70,7 +71,7 @@ def test_teachers_may_observe_one_environment_differently_and_are_paid_alike(tmp
         record = {"env_id": "CartPole-v1", "algo": "ppo", "wrappers": wrappers}
         (tmp_path / name / "teacher.json").write_text(json.dumps(record))
     assert len(api.rank([tmp_path / "plain", tmp_path / "stacked"], how=Judging(2))) == 2
-    with pytest.raises(InputError, match="CartPole-v1 in TimeLimit, but .*plain to CartPole-v1: returns of different"):
+    with pytest.raises(InputError, match="v1 behind TimeLimit .*, but .*plain to CartPole-v1: returns of different"):
         api.rank([tmp_path / "plain", tmp_path / "short"], how=Judging(2))
 
 

@@ -133,10 +133,10 @@ def test_ten_thousand_layers(zipped: Path) -> None:
     layers = {f"mlp_extractor.policy_net.{2 * i}.weight": one for i in range(9_000)}
     write_zip(zipped, members(zipped) | {"policy.pth": state_dict(**layers)})
     refused(lambda: load_teacher(zipped), "at most 64 layers")
-    names = {"mlp_extractor.policy_net." + "9" * 6000 + ".weight": one, "a\n" * 50_000: torch.tensor([float("nan")])}
+    names = {"mlp_extractor.policy_net." + "9" * 900 + ".weight": one, "a\n" * 500: torch.tensor([float("nan")])}
     write_zip(zipped, members(zipped) | {"policy.pth": state_dict(**names)})
     refused(lambda: load_teacher(zipped), "NaN")
-    names["a\n" * 50_000] = one
+    names["a\n" * 500] = one
     write_zip(zipped, members(zipped) | {"policy.pth": state_dict(**names)})
     refused(lambda: load_teacher(zipped), "action_net")
 
@@ -196,18 +196,23 @@ MERGES = "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i}\n  <<: [*a{i - 1}, *a{i - 1}
 LAUGHS = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))
 
 
-@pytest.mark.parametrize("text", [MERGES, "a: " + "1:" * 30_000 + "1", "x" * 70_000, "&a [*a, *a]"], ids=range(4))
+CUBE = "a: &a [" + "1," * 99 + "1]\nb: &b [" + "*a ," * 99 + "*a ]\nc: [" + "*b ," * 99 + "*b ]\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [MERGES, "a: " + "1:" * 10_000 + "1", "x" * 70_000, "&a [*a, *a]", LAUGHS, CUBE, "a: " + "[" * 33 + "]" * 33],
+    ids=["merges", "sexagesimal", "large", "itself", "laughs", "cube", "deep"],
+)
 def test_yaml(tmp_path: Path, text: str) -> None:
     path = tmp_path / "config.yml"
     path.write_text(text)
     refused(lambda: read_yaml(path), "config.yml")
 
 
-def test_yaml_aliases_are_references(tmp_path: Path) -> None:
-    (tmp_path / "config.yml").write_text(LAUGHS)
-    start = time.process_time()
-    assert len(read_yaml(tmp_path / "config.yml")) == 40
-    assert time.process_time() - start < SECONDS
+def test_yaml_with_a_few_aliases(tmp_path: Path) -> None:
+    (tmp_path / "config.yml").write_text("a: &a [1, 2]\nb: [*a, *a]\nc: &c x\nd: *c\n")
+    assert read_yaml(tmp_path / "config.yml") == {"a": [1, 2], "b": [[1, 2], [1, 2]], "c": "x", "d": "x"}
 
 
 def test_json_statistics(tmp_path: Path) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import pytest
 import torch
@@ -18,7 +22,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from policykd import api
 from policykd.cli.main import main
 from policykd.learn.judge import Judging
+from policykd.spine.config.load import load_config
 from policykd.spine.config.schema import Config
+from policykd.spine.errors import InputError
 from policykd.teachers.build import FIXED_STD
 from policykd.teachers.load import load_teacher
 from policykd.teachers.modelspec import UnsupportedPolicy
@@ -196,6 +202,15 @@ def test_trust_reaches_the_loader_from_every_command(tmp_path: Path, capsys: pyt
     words = ("distill", "--teacher", zoo, "--trust", "--print-config")
     assert main([str(word) for word in words]) == 0
     assert "trust: true\n" in capsys.readouterr().out
+    resumed = tmp_path / "resumed"
+    resumed.mkdir()
+    (resumed / "config.yaml").write_bytes((run.folder / "config.yaml").read_bytes())
+    capsys.readouterr()
+    assert main(["distill", "--resume", str(resumed)]) == 2
+    refusal = capsys.readouterr().err
+    assert "add --trust" in refusal and "trusted: " not in refusal and refusal.count("\n") == 1
+    assert main(["distill", "--resume", str(resumed), "--trust"]) == 0
+    assert "trusted: " in capsys.readouterr().err
     how = Judging(2, trust=True)
     assert api.evaluate(run.folder, teacher=str(zoo), how=how)["teacher"]["source"] == str(zoo)
 
@@ -210,3 +225,32 @@ def test_a_policy_that_acts_in_no_known_way() -> None:
     model = PPO("MlpPolicy", Spaces(box(4), DISCRETE), device="cpu")
     model.policy = Odd(model.observation_space, model.action_space)
     refused(model, "Odd", "expected an actor-critic policy")
+
+
+class _Payload:
+    def __reduce__(self) -> Any:
+        return Path.touch, (Path("hacked"),)
+
+
+def test_a_configuration_alone_runs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    PPO("MlpPolicy", Spaces(box(4), spaces.Discrete(2)), device="cpu").save(tmp_path / "m.zip")
+    content = members(tmp_path / "m.zip")
+    data = json.loads(content["data"])
+    data["policy_class"] = {":type:": "x", ":serialized:": base64.b64encode(cloudpickle.dumps(_Payload())).decode()}
+    write_zip(tmp_path / "m.zip", content | {"data": json.dumps(data).encode()})
+    (tmp_path / "c.yaml").write_text("teacher: m.zip\nenv: {id: CartPole-v1}\ntrust: true\n")
+    with pytest.raises(InputError, match=r"c\.yaml: trust: true .*add --trust"):
+        load_config("c.yaml")
+    assert main(["distill", "--config", "c.yaml", "--out", "run"]) == 2
+    assert "add --trust" in capsys.readouterr().err
+    (tmp_path / "run").mkdir()
+    (tmp_path / "c.yaml").rename(tmp_path / "run" / "config.yaml")
+    for again in (lambda: main(["distill", "--resume", "run"]), lambda: api.resume("run")):
+        with contextlib.suppress(InputError):
+            assert again() == 2
+    assert not (tmp_path / "hacked").exists()
+    main(["distill", "--config", "run/config.yaml", "--out", "other", "--trust"])  # the control: it would have run
+    assert (tmp_path / "hacked").exists()
