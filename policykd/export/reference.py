@@ -41,18 +41,21 @@ def apply(layer: Normalise | Dense | Activate, x: Array) -> Array:
 
 def action_of(graph: Graph, outputs: Array, feed: Feed) -> Array:
     """Environment actions for outputs [B, M], with the mask and the noise of `feed`."""
-    head = graph.head
-    x = outputs
-    noise = feed.noise.astype(x.dtype) if graph.stochastic and feed.noise is not None else None
-    if head.kind == "numbers":
-        if noise is not None:
-            x = x + np.exp(head.log_std.astype(x.dtype)) * noise
-        return _mapped(graph, np.tanh(x) if head.squash else x)
-    if noise is not None:
-        x = x + noise
+    x = decided(graph, outputs, feed)
+    if graph.head.kind == "numbers":
+        return _mapped(graph, np.tanh(x) if graph.head.squash else x)
+    return graph.action(chosen(graph, x))
+
+
+def decided(graph: Graph, outputs: Array, feed: Feed) -> Array:
+    """Outputs [B, M] with the noise added and, of what the mask forbids, -inf (a bit that is forced: inf or -inf)."""
+    head, x = graph.head, outputs
+    if graph.stochastic and feed.noise is not None:
+        spread = np.exp(head.log_std.astype(x.dtype)) if head.kind == "numbers" else 1.0
+        x = x + spread * feed.noise.astype(x.dtype)
     if graph.masked and feed.mask is not None:
         x = masked_logits({"type": "Bernoulli" if head.kind == "bits" else "choices"}, x, feed.mask)
-    return graph.action(chosen(graph, x))
+    return x
 
 
 def chosen(graph: Graph, logits: Array) -> Array:

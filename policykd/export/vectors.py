@@ -1,0 +1,164 @@
+"""Test vectors: observations that tell a right export from a wrong one, and what must come out.
+
+Three quarters come from real episodes of the student (`recorded`), or are drawn from its normaliser's statistics
+(`synthetic`); the rest are extremes, found by search among many more draws: where each number of the action is largest
+and smallest, so that clips and squashes bind, where the highest two logits are near each other, so that a small change
+of a weight changes a choice, and values far outside, where the normaliser clips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policykd.export.graph import Array, Feed, Graph, Normalise, Port
+from policykd.export.interface import Interface, random_noise
+from policykd.export.reference import margins, run
+from policykd.spine.errors import InputError, brief
+from policykd.spine.files import write_atomic
+
+COUNT = 256
+FILE = "vectors.safetensors"
+_MAX_FILE = 2**28
+Source = Literal["recorded", "synthetic"]
+_EXTREMES, _DRAWN = COUNT // 4, 4096
+_WIDTHS = (0.3, 1.0, 3.0, 30.0)  # of draws, in standard deviations; the widest is beyond the normaliser's clip
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """What goes in, and what the reference (float64) gives: `action` [B, *shape], `outputs` [B, M], `margin` [B, K]."""
+
+    feed: Feed
+    action: Array
+    outputs: Array
+    margin: Array
+
+
+def feed_of(graph: Graph, recorded: Sequence[Array] | None, mask: Array | None, seed: int = 0) -> Feed:
+    """COUNT vectors: of `recorded` observations (one array per port, with their masks), or synthetic ones."""
+    rng = np.random.default_rng(seed)
+    drawn = _drawn(graph, rng)
+    extremes = drawn.rows(_extremes(graph, drawn, rng))
+    plain = COUNT - len(extremes)
+    if recorded is None:
+        usual = drawn.rows(rng.choice(_DRAWN // len(_WIDTHS) * 2, plain, replace=False))  # the two narrow widths
+    else:
+        rows = np.sort(rng.choice(len(recorded[0]), plain, replace=len(recorded[0]) < plain))
+        parts = tuple(np.asarray(part)[rows] for part in recorded)
+        usual = Feed(parts, None if mask is None else np.asarray(mask)[rows], _noise(graph, plain, rng))
+    return _joined(usual, extremes)
+
+
+def _drawn(graph: Graph, rng: np.random.Generator) -> Feed:
+    normaliser = next(layer for layer in graph.layers if isinstance(layer, Normalise))
+    std = 1.0 / np.where(normaliser.scale == 0, 1.0, normaliser.scale)
+    widths = np.repeat(_WIDTHS, _DRAWN // len(_WIDTHS))[:, None]
+    parts, begin = [], 0
+    for port in graph.ports:
+        end = begin + port.n_features
+        parts.append(_port(port, normaliser.mean[begin:end], std[begin:end], widths, rng))
+        begin = end
+    return Feed(tuple(parts), _mask(graph, _DRAWN, rng), _noise(graph, _DRAWN, rng))
+
+
+def _port(port: Port, mean: Array, std: Array, widths: Array, rng: np.random.Generator) -> Array:
+    shape = (len(widths), *port.shape)
+    if port.nvec:
+        choices = [start + rng.integers(0, n, len(widths)) for n, start in zip(port.nvec, port.start, strict=True)]
+        return np.stack(choices, -1).reshape(shape).astype(port.dtype)
+    values = mean + std * widths * rng.standard_normal((len(widths), port.size))
+    dtype = np.dtype(port.dtype)
+    if dtype.kind in "iu":
+        bounds = np.iinfo(dtype)
+        values = np.clip(np.rint(values), bounds.min, bounds.max)
+    return values.reshape(shape).astype(dtype)
+
+
+def _mask(graph: Graph, n: int, rng: np.random.Generator) -> NDArray[np.bool_] | None:
+    if not graph.masked:
+        return None
+    sizes = graph.head.branches or (2,) * graph.head.size
+    parts = []
+    for size in sizes:
+        part = rng.random((n, size)) < 0.6
+        part[np.arange(n), rng.integers(size, size=n)] = True
+        parts.append(part)
+    return np.concatenate(parts, -1)
+
+
+def _noise(graph: Graph, n: int, rng: np.random.Generator) -> Any:
+    return random_noise(graph.head.law, (n, graph.head.size), rng) if graph.stochastic else None
+
+
+def _extremes(graph: Graph, drawn: Feed, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Positions of the most telling draws, _EXTREMES at most, each once."""
+    exact = run(graph, drawn)
+    if graph.head.kind == "numbers":
+        keys = [sign * column for column in exact.outputs.T for sign in (1, -1)]
+    else:
+        near = margins(graph, exact.outputs)
+        near = np.where(near < np.quantile(near, 0.02), np.inf, near)  # too near to tell
+        keys = [-column for column in near.T] + [sign * column for column in exact.outputs.T for sign in (1, -1)]
+    each = max(1, _EXTREMES // (2 * len(keys)))
+    found = [position for key in keys for position in np.argsort(key)[-each:].tolist()]
+    wide = rng.choice(np.arange(_DRAWN * 3 // 4, _DRAWN), _EXTREMES, replace=False).tolist()
+    return np.asarray(list(dict.fromkeys([*found[: _EXTREMES * 3 // 4], *wide]))[:_EXTREMES])
+
+
+def _joined(first: Feed, second: Feed) -> Feed:
+    def both(a: Any, b: Any) -> Any:
+        return None if a is None or b is None else np.concatenate([a, b])
+
+    parts = tuple(both(a, b) for a, b in zip(first.observations, second.observations, strict=True))
+    return Feed(parts, both(first.mask, second.mask), both(first.noise, second.noise))
+
+
+def write(vectors: Vectors, interface: Interface, folder: Path) -> None:
+    """`vectors.safetensors`: obs.NAME for each port, action_masks, noise, action, outputs, margin; float64 where the
+    reference is."""
+    from safetensors.numpy import save
+
+    feed = vectors.feed
+    tensors = {f"obs.{port.name}": part for port, part in zip(interface.ports, feed.observations, strict=True)}
+    tensors |= {"action": vectors.action, "outputs": vectors.outputs, "margin": vectors.margin}
+    if feed.mask is not None:
+        tensors["action_masks"] = feed.mask
+    if feed.noise is not None:
+        tensors["noise"] = feed.noise
+    write_atomic(folder / FILE, save({name: np.ascontiguousarray(value) for name, value in tensors.items()}))
+
+
+def read(folder: Path, interface: Interface) -> Vectors:
+    """The vectors of an export; InputError where the file is missing, damaged, or does not fit the interface."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    path = folder / FILE
+    if not path.is_file() or path.stat().st_size > _MAX_FILE:
+        raise InputError(f"{path}: missing, or larger than {_MAX_FILE} bytes; export the student again")
+    try:
+        tensors = load(path.read_bytes())
+    except (SafetensorError, ValueError, KeyError, OverflowError) as error:
+        raise InputError(f"{path}: not a safetensors file ({brief(error)}); export the student again") from None
+    found = {name: value.shape for name, value in tensors.items()}
+    n = len(tensors["action"]) if found.get("action") else 0
+    choices = len(interface.branches) if interface.kind == "choices" else interface.n_outputs
+    expected = {f"obs.{port.name}": (n, *port.shape) for port in interface.ports}
+    expected |= {"action": (n, *interface.action.shape), "outputs": (n, interface.n_outputs)}
+    expected |= {"margin": (n, 1 if interface.kind == "numbers" else choices)}
+    expected |= {"action_masks": (n, interface.mask_size)} if interface.mask_size else {}
+    expected |= {"noise": (n, interface.noise_size)} if interface.noise_size else {}
+    if not n or found != expected:
+        raise InputError(f"{path}: holds {brief(found)}, expected {brief(expected)}; export the student again")
+    feed = Feed(
+        tuple(tensors[f"obs.{port.name}"].astype(port.dtype, copy=False) for port in interface.ports),
+        tensors["action_masks"].astype(np.bool_) if interface.mask_size else None,
+        tensors["noise"].astype(np.float32) if interface.noise_size else None,
+    )
+    return Vectors(feed, tensors["action"], tensors["outputs"], tensors["margin"])
