@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policykd.spine.actions import ActionMap
+from policykd.spine.spaces import SpaceDoc
 from policykd.spine.types import Footprint
 
 Array = NDArray[Any]
@@ -103,7 +104,8 @@ class Head:
 @dataclass(frozen=True, eq=False)
 class Graph:
     """A student as data. `masked`: it takes an action mask [B, n], True = allowed. `stochastic`: it takes noise
-    [B, M]. `with_distribution`: the distribution's parameters are outputs as well, before mask and noise."""
+    [B, M]. `with_distribution`: the distribution's parameters are outputs as well, before mask and noise.
+    `observation_space`, `action_space`: the environment's, with the bounds that ports do not tell; empty: not known."""
 
     ports: tuple[Port, ...]
     layers: tuple[Layer, ...]
@@ -112,6 +114,8 @@ class Graph:
     masked: bool = False
     stochastic: bool = False
     with_distribution: bool = False
+    observation_space: SpaceDoc = field(default_factory=dict)
+    action_space: SpaceDoc = field(default_factory=dict)
 
     @property
     def n_features(self) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 from policykd.export.graph import Activate, Dense, Graph, Head, Layer, Normalise, Port
 from policykd.spine.errors import InputError
 from policykd.spine.packing import Leaf, Packing
+from policykd.spine.spaces import encode_space
 from policykd.students.mlp import MlpStudent
 
 OBSERVATION = "obs"
@@ -38,6 +39,8 @@ def graph_of(student: MlpStudent, *, stochastic: bool = False, with_distribution
         masked=student.masked,
         stochastic=stochastic,
         with_distribution=with_distribution,
+        observation_space=encode_space(student.observation_space),
+        action_space=encode_space(student.action_space),
     )
     _check_finite(graph)
     return graph

@@ -41,7 +41,7 @@ def portable_zip(model: Any) -> bytes:
         is_optimizer = name.split(".")[-1].endswith("optimizer")
         entries[f"{name}.pth"] = _torch_bytes(_fresh(state, model) if is_optimizer else _to_cpu(state))
     entries["_stable_baselines3_version"] = stable_baselines3.__version__.encode()
-    return _zip_bytes(entries)
+    return zip_bytes(entries)
 
 
 def _settings(model: Any, torch_names: list[str]) -> dict[str, Any]:
@@ -96,7 +96,8 @@ def _torch_bytes(value: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _zip_bytes(entries: dict[str, bytes]) -> bytes:
+def zip_bytes(entries: dict[str, bytes]) -> bytes:
+    """A zip of these members, compressed, with fixed times: equal entries give equal bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in entries.items():

@@ -18,7 +18,15 @@ MAX_PARAMETERS = 6
 BANNED_IMPORTS = {"pickle", "_pickle", "cloudpickle", "dill", "marshal", "shelve", "jsonpickle"}
 BANNED_NAMES = {
     *("eval", "exec", "builtins.eval", "builtins.exec", "os.system", "os.popen"),
-    *("torch.load", "torch.jit.load", "torch.storage._load_from_bytes", "torch.hub.load", "joblib.load"),
+    *("pickle.load", "pickle.loads", "pickle.Unpickler"),  # the one module that may import it only writes
+    *(
+        "torch.load",
+        "torch.jit.load",
+        "torch.export.load",
+        "torch.storage._load_from_bytes",
+        "torch.hub.load",
+        "joblib.load",
+    ),
     *("yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.unsafe_load_all", "yaml.full_load", "yaml.full_load_all"),
     *("yaml.Loader", "yaml.UnsafeLoader", "yaml.FullLoader", "pandas.read_pickle"),
 }
@@ -38,6 +46,8 @@ NETWORK = {
 }
 BANNED_FLAGS = {"shell", "allow_pickle"}
 SB3_LOADERS = {"load", "set_parameters", "load_from_zip_file", "load_from_pkl", "load_replay_buffer"}  # all unpickle
+PICKLE_WRITERS = {"torch.save", "torch.export.save", "torch.jit.save", "joblib.dump", "pandas.to_pickle"}
+SB3_WRITERS = {"data_to_json", "save_to_zip_file", "save_to_pkl", "save_replay_buffer"}
 
 
 def sources() -> list[Path]:
@@ -89,6 +99,20 @@ def banned_problems(text: str) -> Iterator[str]:
                     yield f"{node.lineno}: {keyword.arg}={ast.unparse(keyword.value)}"
 
 
+def writing_problems(text: str) -> Iterator[str]:
+    """Imports and names by which a file could write an archive with pickles inside, under whatever alias."""
+    tree = ast.parse(text)
+    aliases: dict[str, str] = {}
+    for node in ast.walk(tree):
+        for name, target in _imports(node):
+            aliases[name] = target
+            if target.split(".")[0] in BANNED_IMPORTS or _writes_pickles(target):
+                yield f"{node.lineno}: import of {target}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and _writes_pickles(name := _dotted(node, aliases)):
+            yield f"{node.lineno}: {name}"
+
+
 def machine_problems(text: str) -> Iterator[str]:
     """Paths of the machine it was written on, and where that machine gets its packages."""
     traces = (
@@ -103,6 +127,11 @@ def machine_problems(text: str) -> Iterator[str]:
 def _is_banned(name: str) -> bool:
     parts = name.split(".")
     return name in BANNED_NAMES or (parts[0] in {"stable_baselines3", "sb3_contrib"} and parts[-1] in SB3_LOADERS)
+
+
+def _writes_pickles(name: str) -> bool:
+    parts = name.split(".")
+    return name in PICKLE_WRITERS or (parts[0] == "stable_baselines3" and parts[-1] in SB3_WRITERS)
 
 
 def _parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
