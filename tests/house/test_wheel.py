@@ -60,7 +60,7 @@ def test_wheel_holds_what_a_user_needs_and_nothing_else(wheel):
     assert "policykd/py.typed" in names
     for folder, inside in (("configs", "policykd/configs"), ("policykd", "policykd")):
         for path in (ROOT / folder).rglob("*"):
-            if path.is_file() and path.suffix in {".py", ".yaml", ".zip", ".json", ".npz", ".safetensors"}:
+            if path.is_file() and path.suffix in {".py", ".yaml", ".zip", ".json", ".npz", ".safetensors", ".c", ".ld"}:
                 assert f"{inside}/{path.relative_to(ROOT / folder).as_posix()}" in names
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"policykd"}
     assert not [name for name in names if "__pycache__" in name or name.endswith(".pyc")]

@@ -18,10 +18,10 @@ MAX_INTS = 256  # in one attribute
 MIN_OPSET = 7
 
 _OPERATORS = """
-    Add ArgMax AveragePool BatchNormalization Cast Clip Concat Constant Conv Div Elu Erf Exp Expand Flatten Gather
-    Gelu Gemm GlobalAveragePool HardSigmoid Identity LayerNormalization LeakyRelu Log LogSoftmax MatMul Max MaxPool
-    Min Mish Mul Neg Pow ReduceMean ReduceSum Relu Reshape Selu Shape Sigmoid Slice Softmax Softplus Softsign Split
-    Sqrt Squeeze Sub Tanh Transpose Unsqueeze Where
+    Add ArgMax AveragePool BatchNormalization Cast Clip Concat Constant Conv Div Elu Equal Erf Exp Expand Flatten Gather
+    Gelu Gemm GlobalAveragePool Greater HardSigmoid Identity LayerNormalization LeakyRelu Log LogSoftmax MatMul Max
+    MaxPool Min Mish Mul Neg Pow ReduceMean ReduceSum Relu Reshape Selu Shape Sigmoid Slice Softmax Softplus Softsign
+    Split Sqrt Squeeze Sub Tanh Transpose Unsqueeze Where
 """
 OPERATORS = frozenset(_OPERATORS.split())
 _RECURRENT = frozenset({"GRU", "LSTM", "RNN"})

@@ -1,0 +1,254 @@
+"""policy.c: the constants of a graph, and `policy_act`, which computes it in float32 on the stack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from policykd.export.c.arithmetic import functions, needed_by_noise, noise
+from policykd.export.c.layout import Layout
+from policykd.export.c.text import LARGEST, YOURS, constant, literal
+from policykd.export.graph import Activate, Array, Dense, Graph, Normalise
+from policykd.export.interface import interface_of
+
+BLOCK = 64
+"""Inputs of a wide layer are summed in blocks of so many: one sum of 8,192 float32 numbers is 10 times less exact."""
+_WIDE = 256
+_CLIP = """\
+static float policy_clip(float x, float low, float high)
+{
+    return x < low ? low : x > high ? high : x;
+}
+
+"""
+
+
+@dataclass(frozen=True)
+class Source:
+    """policy.c, and what it costs. `flash`: bytes of constants. `stack`: bytes of arrays in `policy_act`."""
+
+    text: str
+    flash: int
+    stack: int
+
+
+@dataclass
+class _Parts:
+    """What is gathered while the graph is walked. `now`, `free`: the buffer that holds the numbers, and the other."""
+
+    graph: Graph
+    layout: Layout
+    constants: list[str] = field(default_factory=list)
+    body: list[str] = field(default_factory=list)
+    flash: int = 0
+    sizes: dict[str, int] = field(default_factory=lambda: {"a": 1, "b": 1, "c": 0})
+    now: str = "a"
+    width: int = 0
+
+    @property
+    def free(self) -> str:
+        return "b" if self.now == "a" else "a"
+
+    def constant(self, name: str, array: Array, kind: str = "float") -> None:
+        self.constants.append(constant(name, array, kind))
+        self.flash += 4 * array.size
+
+    def say(self, *lines: str) -> None:
+        self.body += [f"    {line}" if line else "" for line in lines]
+
+    def need(self, buffer: str, size: int) -> None:
+        self.sizes[buffer] = max(self.sizes[buffer], size)
+
+
+def source_of(graph: Graph) -> Source:
+    """The file for a graph whose numbers are finite."""
+    parts = _Parts(graph, Layout(interface_of(graph)))
+    _features(parts)
+    for index, layer in enumerate(graph.layers):
+        if isinstance(layer, Normalise):
+            _normalise(parts, index, layer)
+        elif isinstance(layer, Dense):
+            _dense(parts, index, layer)
+        else:
+            _activate(parts, layer)
+    _distribution(parts)
+    {"numbers": _numbers, "choices": _choices, "bits": _bits}[graph.head.kind](parts)
+    stack = 4 * sum(parts.sizes.values())
+    return Source(_text(parts), parts.flash, stack)
+
+
+def _features(parts: _Parts) -> None:
+    """Numbers as they are, choices one-hot, side by side in `a`."""
+    members = {member.origin: member for member in parts.layout.inputs}
+    for index, port in enumerate(parts.graph.ports):
+        if not port.size:
+            continue
+        at, member = parts.width, members[port.name]
+        if port.nvec:
+            parts.constant(f"policy_choices_{index}", np.asarray(port.nvec), "int32_t")
+            parts.constant(f"policy_first_{index}", np.asarray(port.start), "int32_t")
+            parts.say(
+                f"for (int i = 0, f = {at}; i < {port.size}; ++i) {{",
+                f"    for (int32_t j = 0; j < policy_choices_{index}[i]; ++j, ++f) {{",
+                f"        a[f] = input->{member.name}[i] == policy_first_{index}[i] + j ? 1.0f : 0.0f;",
+                "    }",
+                "}",
+            )
+        else:
+            target = f"a[{at} + i]" if at else "a[i]"
+            parts.say(f"for (int i = 0; i < {port.size}; ++i) {{", f"    {target} = input->{member.name}[i];", "}")
+        parts.width += port.n_features
+    parts.need("a", parts.width)
+
+
+def _normalise(parts: _Parts, index: int, layer: Normalise) -> None:
+    parts.constant(f"policy_mean_{index}", layer.mean)
+    parts.constant(f"policy_scale_{index}", layer.scale)
+    x = f"({parts.now}[i] - policy_mean_{index}[i]) * policy_scale_{index}[i]"
+    if layer.limit < LARGEST:
+        x = f"policy_clip({x}, {literal(-layer.limit)}, {literal(layer.limit)})"
+    parts.say(f"for (int i = 0; i < {parts.width}; ++i) {{", f"    {parts.now}[i] = {x};", "}")
+
+
+def _dense(parts: _Parts, index: int, layer: Dense) -> None:
+    rows, columns = layer.weight.shape
+    parts.constant(f"policy_weight_{index}", layer.weight)
+    parts.constant(f"policy_bias_{index}", layer.bias)
+    x, y = parts.now, parts.free
+    parts.need(y, columns)
+    parts.say(f"for (int j = 0; j < {columns}; ++j) {{", f"    {y}[j] = policy_bias_{index}[j];", "}")
+    if rows <= _WIDE:
+        parts.say(
+            f"for (int i = 0; i < {rows}; ++i) {{",
+            f"    const float x = {x}[i];",
+            f"    for (int j = 0; j < {columns}; ++j) {{",
+            f"        {y}[j] += x * policy_weight_{index}[i][j];",
+            "    }",
+            "}",
+        )
+    else:
+        parts.need("c", columns)
+        parts.say(
+            f"for (int k = 0; k < {rows}; k += {BLOCK}) {{ /* block by block: the sums of many numbers stay exact */",
+            f"    const int end = k + {BLOCK} < {rows} ? k + {BLOCK} : {rows};",
+            f"    for (int j = 0; j < {columns}; ++j) {{",
+            "        c[j] = 0.0f;",
+            "    }",
+            "    for (int i = k; i < end; ++i) {",
+            f"        const float x = {x}[i];",
+            f"        for (int j = 0; j < {columns}; ++j) {{",
+            f"            c[j] += x * policy_weight_{index}[i][j];",
+            "        }",
+            "    }",
+            f"    for (int j = 0; j < {columns}; ++j) {{",
+            f"        {y}[j] += c[j];",
+            "    }",
+            "}",
+        )
+    parts.now, parts.width = y, columns
+
+
+def _activate(parts: _Parts, layer: Activate) -> None:
+    x = f"{parts.now}[i]"
+    call = f"policy_tanh({x})" if layer.kind == "tanh" else f"{x} < 0.0f ? 0.0f : {x}"
+    parts.say(f"for (int i = 0; i < {parts.width}; ++i) {{", f"    {x} = {call};", "}")
+
+
+def _distribution(parts: _Parts) -> None:
+    """Whether the outputs are finite, and copies of them."""
+    parts.say(
+        f"for (int j = 0; j < {parts.width}; ++j) {{",
+        f"    if (!({parts.now}[j] - {parts.now}[j] == 0.0f)) {{",
+        "        status |= POLICY_NOT_FINITE;",
+        "    }",
+        "}",
+    )
+    for name in parts.layout.interface.distribution:
+        origin = parts.now
+        if name == "log_std":
+            origin = "policy_log_std"
+            parts.constant(origin, parts.graph.head.log_std)
+        parts.say(f"for (int j = 0; j < {parts.width}; ++j) {{", f"    output->{name}[j] = {origin}[j];", "}")
+
+
+def _numbers(parts: _Parts) -> None:
+    head, action = parts.graph.head, parts.graph.action
+    low, high = (np.clip(np.asarray(bound, np.float32), -LARGEST, LARGEST) for bound in (action.low, action.high))
+    parts.say(f"for (int j = 0; j < {parts.width}; ++j) {{", f"    float x = {parts.now}[j];")
+    if parts.graph.stochastic:
+        parts.constant("policy_std", np.exp(head.log_std.astype(np.float64)).astype(np.float32))
+        parts.say("    x += policy_std[j] * input->noise[j];")
+    if head.squash:
+        parts.say("    x = policy_tanh(x);")
+    if action.kind == "unscale":
+        parts.constant("policy_low", low)
+        parts.constant("policy_span", high - low)
+        unit = "policy_clip(x, -1.0f, 1.0f)"
+        parts.say(f"    x = policy_low[j] + 0.5f * ({unit} + 1.0f) * policy_span[j];")
+    elif np.isfinite([*action.low, *action.high]).any():
+        parts.constant("policy_low", low)
+        parts.constant("policy_high", high)
+        parts.say("    x = policy_clip(x, policy_low[j], policy_high[j]);")
+    parts.say("    output->action[j] = x;", "}")
+
+
+def _choices(parts: _Parts) -> None:
+    branches = parts.graph.head.branches
+    start = parts.graph.action.start or (0,) * len(branches)
+    parts.constant("policy_branch", np.asarray(branches), "int32_t")
+    parts.constant("policy_start", np.asarray(start), "int32_t")
+    allowed = "input->action_masks[at + j] && ({})" if parts.graph.masked else "{}"
+    better = f"best < 0 || {parts.now}[at + j] > {parts.now}[at + best]"
+    _add_noise(parts)
+    parts.say(
+        f"for (int i = 0, at = 0; i < {len(branches)}; at += policy_branch[i], ++i) {{",
+        "    int32_t best = -1;",
+        "    for (int32_t j = 0; j < policy_branch[i]; ++j) {",
+        f"        if ({allowed.format(better)}) {{",
+        "            best = j;",
+        "        }",
+        "    }",
+    )
+    if parts.graph.masked:
+        parts.say("    if (best < 0) {", "        best = 0;", "        status |= POLICY_NOTHING_ALLOWED;", "    }")
+    parts.say("    output->action[i] = policy_start[i] + best;", "}")
+
+
+def _bits(parts: _Parts) -> None:
+    _add_noise(parts)
+    kind = parts.layout.outputs[0].ctype
+    x = f"{parts.now}[j] > 0.0f"
+    parts.say(f"for (int j = 0; j < {parts.width}; ++j) {{")
+    if parts.graph.masked:
+        parts.say(
+            "    const int off = input->action_masks[2 * j] != 0, on = input->action_masks[2 * j + 1] != 0;",
+            "    if (!off && !on) {",
+            "        status |= POLICY_NOTHING_ALLOWED;",
+            "    }",
+        )
+        x = f"on && (!off || {x})"
+    parts.say(f"    output->action[j] = ({kind})({x});", "}")
+
+
+def _add_noise(parts: _Parts) -> None:
+    if parts.graph.stochastic:
+        x = f"    {parts.now}[j] += input->noise[j];"
+        parts.say(f"for (int j = 0; j < {parts.width}; ++j) {{", x, "}")
+
+
+def _text(parts: _Parts) -> str:
+    body = "\n".join(parts.body)
+    law = parts.graph.head.law if parts.graph.stochastic else None
+    names = [name for name in ("tanh",) if f"policy_{name}(" in body] + (needed_by_noise(law) if law else [])
+    buffers = ", ".join(f"{name}[{size}]" for name, size in parts.sizes.items() if size)
+    return (
+        f"/* What this is and how to call it stands in policy.h.\n *\n * {YOURS}\n */\n\n"
+        '#include "policy.h"\n\n'
+        + functions(names)
+        + "".join(f"{text}\n" for text in parts.constants)
+        + (_CLIP if "policy_clip(" in body else "")
+        + "int policy_act(const policy_input *input, policy_output *output)\n{\n"
+        + f"    float {buffers};\n    int status = POLICY_OK;\n\n{body}\n    return status;\n}}\n"
+        + (f"\n{noise(law)}" if law else "")
+    )

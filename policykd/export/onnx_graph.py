@@ -1,0 +1,232 @@
+"""The nodes of an ONNX model for a graph, by onnx.helper: the same operators at every opset from 11 to 21."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+import policykd
+from policykd.export.graph import Activate, Array, Dense, Graph, Normalise, Port
+from policykd.export.interface import ACTION, MASK, NOISE, interface_of
+
+LARGEST = float(np.finfo(np.float32).max)
+"""In place of infinity, which readers of ONNX files need not take."""
+_FLOAT, _BOOL, _INT64 = 1, 9, 7  # TensorProto.DataType
+_TYPES = {"float32": _FLOAT, "bool": _BOOL, "int64": _INT64, "int8": 3, "uint8": 2}
+
+
+@dataclass
+class _Nodes:
+    """Nodes and weights so far. Names that are made here begin with `prefix`, which no input does."""
+
+    prefix: str
+    nodes: list[Any] = field(default_factory=list)
+    weights: list[Any] = field(default_factory=list)
+
+    def weight(self, name: str, values: Any, dtype: Any = np.float32) -> str:
+        from onnx import numpy_helper
+
+        full = f"{self.prefix}{name}"
+        self.weights.append(numpy_helper.from_array(np.asarray(values, dtype), full))
+        return full
+
+    def add(self, operator: str, inputs: list[str], name: str, **attributes: Any) -> str:
+        """A node with one output, of that name unless it is made here; returns the output's name."""
+        from onnx import helper
+
+        self.nodes.append(helper.make_node(operator, inputs, [name], name, **attributes))
+        return name
+
+    def made(self, operator: str, inputs: list[str], name: str, **attributes: Any) -> str:
+        return self.add(operator, inputs, f"{self.prefix}{name}", **attributes)
+
+
+def model_of(graph: Graph, opset: int, metadata: dict[str, Any]) -> Any:
+    """An onnx.ModelProto: inputs by the ports' names, `action_masks`, `noise`; outputs `action` and those of the
+    distribution. `metadata` and the interface are JSON in its properties."""
+    from onnx import helper
+
+    nodes = _Nodes(_prefix(graph))
+    x = _features(nodes, graph)
+    last = max((i for i, layer in enumerate(graph.layers) if isinstance(layer, Dense)), default=-1)
+    for index, layer in enumerate(graph.layers):
+        named = graph.with_distribution and index == last == len(graph.layers) - 1
+        x = _layer(nodes, index, layer, x, graph.distribution_names[0] if named else "")
+    _spread(nodes, graph, x)
+    _action(nodes, graph, x)
+    inputs = [_value(port.name, "int64" if port.nvec else "float32", port.shape) for port in graph.ports]
+    if graph.masked:
+        inputs.append(_value(MASK, "bool", (graph.head.mask_size,)))
+    if graph.stochastic:
+        inputs.append(_value(NOISE, "float32", (graph.head.size,)))
+    outputs = [_value(ACTION, _action_type(graph), graph.action.shape)]
+    if graph.with_distribution:
+        outputs += [_value(name, "float32", (graph.head.size,)) for name in graph.distribution_names]
+    operators = [helper.make_opsetid("", opset)]
+    model = helper.make_model(
+        helper.make_graph(nodes.nodes, "policy", inputs, outputs, nodes.weights),
+        opset_imports=operators,
+        ir_version=helper.find_min_ir_version_for(operators),
+        producer_name="policykd",
+        producer_version=policykd.__version__,
+    )
+    documents = {"interface": interface_of(graph).to_json(), "metadata": metadata}
+    texts = {key: json.dumps(doc, sort_keys=True, allow_nan=False) for key, doc in documents.items()}
+    helper.set_model_props(model, texts)
+    return model
+
+
+def _prefix(graph: Graph) -> str:
+    prefix = "policy/"
+    while any(port.name.startswith(prefix) for port in graph.ports):
+        prefix += "/"
+    return prefix
+
+
+def _value(name: str, dtype: str, shape: tuple[int, ...]) -> Any:
+    from onnx import helper
+
+    return helper.make_tensor_value_info(name, _TYPES[dtype], ["batch", *shape])
+
+
+def _features(nodes: _Nodes, graph: Graph) -> str:
+    parts = [_port(nodes, index, port) for index, port in enumerate(graph.ports)]
+    return parts[0] if len(parts) == 1 else nodes.made("Concat", parts, "features", axis=1)
+
+
+def _port(nodes: _Nodes, index: int, port: Port) -> str:
+    """Features [batch, F] of an input."""
+    flat = port.name
+    if len(port.shape) != 1:
+        flat = nodes.made("Flatten", [flat], f"flat_{index}", axis=1)
+    if not port.nvec:
+        return flat
+    parts = []
+    for entry, (n, first) in enumerate(zip(port.nvec, port.start, strict=True)):
+        name = f"{index}_{entry}"
+        one = flat
+        if len(port.nvec) > 1:
+            one = _columns(nodes, flat, entry, entry + 1, f"choice_{name}")
+        numbers = nodes.weight(f"choices_{name}", np.arange(first, first + n)[None], np.int64)
+        hot = nodes.made("Equal", [one, numbers], f"equal_{name}")
+        parts.append(nodes.made("Cast", [hot], f"onehot_{name}", to=_FLOAT))
+    return parts[0] if len(parts) == 1 else nodes.made("Concat", parts, f"onehot_{index}", axis=1)
+
+
+def _columns(nodes: _Nodes, x: str, begin: int, end: int, name: str) -> str:
+    """Columns begin to end of x [batch, n]."""
+    bounds = [
+        nodes.weight(f"{name}/{key}", [at], np.int64) for key, at in (("begin", begin), ("end", end), ("axis", 1))
+    ]
+    return nodes.made("Slice", [x, *bounds], name)
+
+
+def _layer(nodes: _Nodes, index: int, layer: Normalise | Dense | Activate, x: str, output: str) -> str:
+    """One layer; its result is called `output` where that is given."""
+    if isinstance(layer, Dense):
+        weight, bias = nodes.weight(f"weight_{index}", layer.weight), nodes.weight(f"bias_{index}", layer.bias)
+        return nodes.add("Gemm", [x, weight, bias], output or f"{nodes.prefix}dense_{index}")
+    if isinstance(layer, Activate):
+        return nodes.made("Tanh" if layer.kind == "tanh" else "Relu", [x], f"{layer.kind}_{index}")
+    mean, scale = nodes.weight(f"mean_{index}", layer.mean), nodes.weight(f"scale_{index}", layer.scale)
+    x = nodes.made("Sub", [x, mean], f"centred_{index}")
+    x = nodes.made("Mul", [x, scale], f"scaled_{index}")
+    if layer.limit >= LARGEST:
+        return x
+    low, high = nodes.weight(f"low_{index}", -layer.limit), nodes.weight(f"high_{index}", layer.limit)
+    return nodes.made("Clip", [x, low, high], f"clipped_{index}")
+
+
+def _spread(nodes: _Nodes, graph: Graph, x: str) -> None:
+    """The outputs of the distribution that are no layer's result already."""
+    if not graph.with_distribution:
+        return
+    first, *rest = graph.distribution_names
+    if x != first:
+        nodes.add("Identity", [x], first)
+    if rest:
+        # the same for every row, NaN or not; the size of an Expand is not inferred before opset 13
+        positive = nodes.made("Greater", [x, nodes.weight("nothing", [[0.0]])], "positive")
+        log_std = nodes.weight("log_std", graph.head.log_std[None])
+        nodes.add("Where", [positive, log_std, log_std], rest[0])
+
+
+def _action(nodes: _Nodes, graph: Graph, x: str) -> None:
+    head = graph.head
+    if head.kind == "numbers":
+        if graph.stochastic:
+            std = nodes.weight("std", np.exp(head.log_std.astype(np.float64)))
+            x = nodes.made("Add", [x, nodes.made("Mul", [NOISE, std], "deviation")], "sample")
+        x = _bounded(nodes, graph, nodes.made("Tanh", [x], "squashed") if head.squash else x)
+    else:
+        if graph.stochastic:
+            x = nodes.made("Add", [x, NOISE], "noisy")
+        x = _chosen(nodes, graph, x) if head.kind == "choices" else _bits(nodes, graph, x)
+    shape = graph.action.shape
+    if len(shape) == 1:
+        nodes.add("Identity", [x], ACTION)
+    else:  # -1: the batch
+        nodes.add("Reshape", [x, nodes.weight("action_shape", [-1, *shape], np.int64)], ACTION)
+
+
+def _bounded(nodes: _Nodes, graph: Graph, x: str) -> str:
+    """Clipped or unscaled to the action's bounds."""
+    action = graph.action
+    low, high = (np.clip(np.asarray(bound, np.float32), -LARGEST, LARGEST) for bound in (action.low, action.high))
+    if action.kind == "clip":
+        x = _limit(nodes, "Max", x, low, "action_low") if np.isfinite(action.low).any() else x
+        return _limit(nodes, "Min", x, high, "action_high") if np.isfinite(action.high).any() else x
+    ends = [nodes.weight("unit_low", -1.0), nodes.weight("unit_high", 1.0)]
+    x = nodes.made("Clip", [x, *ends], "unit")
+    x = nodes.made("Add", [x, nodes.weight("one", 1.0)], "shifted")
+    x = nodes.made("Mul", [x, nodes.weight("half", 0.5)], "share")
+    x = nodes.made("Mul", [x, nodes.weight("action_span", high - low)], "stretched")
+    return nodes.made("Add", [x, nodes.weight("action_low", low)], "bounded")
+
+
+def _limit(nodes: _Nodes, operator: str, x: str, bound: Array, name: str) -> str:
+    return nodes.made(operator, [x, nodes.weight(name, bound[None])], f"{name}_kept")
+
+
+def _chosen(nodes: _Nodes, graph: Graph, x: str) -> str:
+    """Choices [batch, K], int64, of logits [batch, M]."""
+    branches = graph.head.branches
+    if graph.masked:
+        x = nodes.made("Where", [MASK, x, nodes.weight("forbidden", [[-LARGEST]])], "allowed")
+    parts, at = [], 0
+    for index, n in enumerate(branches):
+        part = _columns(nodes, x, at, at + n, f"branch_{index}") if len(branches) > 1 else x
+        parts.append(nodes.made("ArgMax", [part], f"best_{index}", axis=1, keepdims=1))
+        at += n
+    picked = parts[0] if len(parts) == 1 else nodes.made("Concat", parts, "best", axis=1)
+    if not any(graph.action.start):
+        return picked
+    return nodes.made("Add", [picked, nodes.weight("start", [graph.action.start], np.int64)], "numbered")
+
+
+def _bits(nodes: _Nodes, graph: Graph, x: str) -> str:
+    """Bits [batch, M] of logits [batch, M]; with a mask, one side that is left alone is taken."""
+    if graph.masked:
+        size = graph.head.size
+        pair = nodes.made("Reshape", [MASK, nodes.weight("pairs", [-1, size, 2], np.int64)], "mask_pairs")
+        off, on = (_side(nodes, pair, side, size) for side in (0, 1))
+        must = nodes.made("Where", [off, x, nodes.weight("certain", [[1.0]])], "unless_off")
+        x = nodes.made("Where", [on, must, nodes.weight("never", [[-1.0]])], "unless_on")
+    bits = nodes.made("Greater", [x, nodes.weight("zero", [[0.0]])], "bits")
+    return nodes.made("Cast", [bits], "bit_numbers", to=_TYPES[_action_type(graph)])
+
+
+def _side(nodes: _Nodes, pair: str, side: int, size: int) -> str:
+    """One side of a mask's pairs [batch, M, 2]."""
+    name = ("off", "on")[side]
+    index = nodes.weight(f"{name}_index", side, np.int64)
+    picked = nodes.made("Gather", [pair, index], f"{name}_picked", axis=2)
+    return nodes.made("Reshape", [picked, nodes.weight(f"{name}_shape", [-1, size], np.int64)], name)
+
+
+def _action_type(graph: Graph) -> str:
+    kinds = {"choices": "int64", "numbers": "float32", "bits": "uint8" if graph.action.dtype == "uint8" else "int8"}
+    return kinds[graph.head.kind]
