@@ -17,12 +17,26 @@ from policykd.spine.tracker import NullTracker, Tracker
 from policykd.teachers.load import load_teacher
 
 if TYPE_CHECKING:
+    from policykd.export.bundle import Wishes
     from policykd.learn.judge import Judging
+    from policykd.students.mlp import MlpStudent
 
 Environment: TypeAlias = EnvConfig | str | Callable[..., Any] | None
 """A registered id, a configuration, or a function that returns a gymnasium.Env."""
 
-__all__ = ["Run", "distill", "evaluate", "inspect", "load_teacher", "play", "rank", "resume", "train_teacher"]
+__all__ = [
+    "Run",
+    "distill",
+    "evaluate",
+    "export",
+    "inspect",
+    "load_teacher",
+    "play",
+    "rank",
+    "resume",
+    "train_teacher",
+    "verify",
+]
 
 
 def distill(
@@ -167,6 +181,48 @@ def play(
             "play: env is a function, expected a registered id or an EnvConfig: register it with gymnasium"
         )
     return show(str(student), teacher, where, video, seed, trust=trust)
+
+
+def export(
+    student: MlpStudent | str | Path,
+    to: str | Sequence[str],
+    out: str | Path | None = None,
+    *,
+    env: Environment = None,
+    how: Wishes | None = None,
+    tracker: Tracker | None = None,
+    stop: StopFlag | None = None,
+) -> list[dict[str, Any]]:
+    """Writes a student for one target or several (onnx, c, torch, sb3), each with its proof, and verifies them.
+
+    `student` is a student, its file or a run folder. One target is written into `out` itself, several into folders
+    `out`/TARGET; without `out`, into exports/TARGET beside the student. Raises InputError, with nothing left behind.
+    """
+    from policykd.export.bundle import Wishes
+    from policykd.export.command import export as write
+    from policykd.learn.session import Work
+
+    work = Work(tracker or NullTracker(), stop or NeverStop())
+    folder = None if out is None else Path(out)
+    return write(student, to, folder, _environment(env), how or Wishes(), work)
+
+
+def verify(
+    folder: str | Path,
+    *,
+    episodes: int = 20,
+    trust: bool = False,
+    env: Environment = None,
+    tracker: Tracker | None = None,
+    stop: StopFlag | None = None,
+) -> dict[str, Any]:
+    """Replays an export's test vectors on its real runtime, then plays whole episodes with it; InputError where it is
+    not the student. `trust`: its files may run code."""
+    from policykd.export.command import verify as check
+    from policykd.learn.session import Work
+
+    work = Work(tracker or NullTracker(), stop or NeverStop())
+    return check(Path(folder), episodes, _environment(env), work, trust=trust)
 
 
 def _free_folder(out: Path | str | None, root: Path, name: str) -> Path:

@@ -1,7 +1,7 @@
 """How far a target may be from the reference: at most four times what torch's own float32 is off.
 
 Let e be the largest error of torch in float32 against the same graph in float64 over the test vectors, for each number
-of the action (or of the outputs), at least half the float32 spacing of the largest value, since no float32 can do better;
+of the action (or of the outputs), at least half the float32 spacing of the largest value, as no float32 does better;
 m the largest magnitude there. Then |found - expected| <= 2 e + 2 (e / m) |expected|, which is at most 4 e. Choices must
 be equal, but where the highest two logits are nearer to each other than twice the largest tolerance of a logit.
 """

@@ -11,10 +11,13 @@ import numpy as np
 from policykd.export.c.header import header_of
 from policykd.export.c.layout import INT32, Layout
 from policykd.export.c.runtime import FILES, compiled
+from policykd.export.c.selftest import SelfTest, write_selftest
 from policykd.export.c.source import source_of
 from policykd.export.graph import Graph
 from policykd.export.interface import Interface, Runtime, interface_of
 from policykd.export.targets.table import Options
+from policykd.export.tolerance import Tolerance
+from policykd.export.vectors import Vectors
 from policykd.spine.errors import InputError
 from policykd.spine.files import write_atomic
 
@@ -88,3 +91,12 @@ def _inside(graph: Graph) -> list[str]:
     found += ["action mask"] * graph.masked
     found += ["noise"] * graph.stochastic
     return found
+
+
+def prove(graph: Graph, vectors: Vectors, tolerance: Tolerance, folder: Path) -> None:
+    """policy_selftest.c: the test vectors, for the device."""
+    bound = tolerance.action
+    none = np.zeros(1)
+    absolute, relative = (none, none) if bound is None else (bound.absolute, bound.relative)
+    test = SelfTest(vectors.feed, vectors.action, absolute, relative, vectors.margin, tolerance.margin)
+    write_selftest(graph, test, folder)

@@ -1,0 +1,139 @@
+"""Writing an export folder: the target's files, the student, test vectors, a model card and the manifest."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from policykd.evaluation.episodes import policy_actor, run_episodes
+from policykd.export import vectors as testing
+from policykd.export.card import model_card
+from policykd.export.graph import Feed, Graph
+from policykd.export.interface import interface_of
+from policykd.export.manifest import tolerance_json, write_manifest
+from policykd.export.module import GraphModule, inputs_of
+from policykd.export.of_student import graph_of, split
+from policykd.export.reference import run
+from policykd.export.targets.table import Options, target
+from policykd.export.tolerance import Tolerance, margin_of, tolerance_of
+from policykd.export.verify import Check, verify_made
+from policykd.learn.session import Work
+from policykd.rollout.envs import EnvSpec
+from policykd.spine.artifact import save_artifact
+from policykd.spine.errors import InputError
+from policykd.spine.files import make_folder
+from policykd.students.mlp import MlpStudent
+
+STUDENT = "student.safetensors"
+_RECORDING_SEED, _RECORDING_EPISODES, _RECORDED = 3_000_000, 8, 4096
+_INSIDE = ("normaliser with its clip", "action map (clip or unscale, start)")
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user asks of an export. `vectors`: recorded from episodes, or synthetic where recordings are private.
+    `episodes`: how many are played with the artifact in the loop; 0 plays none. `verify` False writes without proof."""
+
+    stochastic: bool = False
+    with_distribution: bool = False
+    vectors: testing.Source = "recorded"
+    verify: bool = True
+    episodes: int = 20
+    options: Options = field(default_factory=Options)
+
+
+def export_student(
+    student: MlpStudent, spec: EnvSpec | None, places: Sequence[tuple[str, Path]], wishes: Wishes, work: Work
+) -> list[dict[str, Any]]:
+    """Writes `student` for each (target, folder), each with its proof; returns the checks, one document each.
+
+    Nothing is left behind where one is refused: InputError for a target that cannot hold the student, a folder that
+    exists, weights that are not finite, or an export that does not act as the student does.
+    """
+    graph = graph_of(student, stochastic=wishes.stochastic, with_distribution=wishes.with_distribution)
+    for name, folder in places:
+        target(name).check(graph, wishes.options)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(f"{folder}: exists and is not empty; choose another --out, or remove it")
+    made = _vectors(graph, student, spec if wishes.vectors == "recorded" else None, work)
+    partial = [folder.with_name(f".{folder.name}.{os.getpid()}.partial") for _, folder in places]
+    try:
+        documents = []
+        for (name, folder), place in zip(places, partial, strict=True):
+            make_folder(place)
+            _write(name, graph, student, place, made, wishes)
+            checked = verify_made(place, student, spec, Check(wishes.episodes), work) if wishes.verify else None
+            documents.append({"target": name, "folder": str(folder), "verified": checked})
+        for (_, folder), place in zip(places, partial, strict=True):
+            if folder.is_dir():
+                folder.rmdir()
+            place.rename(folder)
+        return documents
+    finally:
+        for place in partial:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+@dataclass(frozen=True, eq=False)
+class _Made:
+    vectors: testing.Vectors
+    tolerance: Tolerance
+    source: testing.Source
+
+
+def _vectors(graph: Graph, student: MlpStudent, spec: EnvSpec | None, work: Work) -> _Made:
+    recorded, mask = None, None
+    if spec is not None:
+        seeds = range(_RECORDING_SEED, _RECORDING_SEED + _RECORDING_EPISODES)
+        with work.stage("record", total=len(seeds)):
+            played = run_episodes(spec, policy_actor(student, True, 0), seeds, work, keep_visited=_RECORDED)
+        recorded, mask = split(student.packing, played.visited), played.masks
+    feed = testing.feed_of(graph, recorded, mask)
+    exact = run(graph, feed)
+    module = GraphModule(graph).eval()
+    inputs = inputs_of(interface_of(graph), feed)
+    with torch.no_grad():
+        action = module(*inputs)[0].numpy()
+        outputs = module.outputs(*inputs[: len(graph.ports)]).numpy()
+    tolerance = tolerance_of(graph, feed, action, outputs)
+    vectors = testing.Vectors(feed, exact.action, exact.outputs, margin_of(graph, feed))
+    return _Made(vectors, tolerance, "synthetic" if spec is None else "recorded")
+
+
+def _write(name: str, graph: Graph, student: MlpStudent, folder: Path, made: _Made, wishes: Wishes) -> None:
+    interface = interface_of(graph)
+    provenance = {key: value for key, value in student.provenance.items() if key != "config"}
+    options = Options(wishes.options.opset, {**wishes.options.metadata, "provenance": provenance})
+    facts = target(name).write(graph, folder, options)
+    prove = getattr(target(name), "prove", None)  # a test for the device itself, where the target has one
+    if prove is not None:
+        prove(graph, made.vectors, made.tolerance, folder)
+    save_artifact(folder / STUDENT, *student.to_artifact())
+    testing.write(made.vectors, interface, folder)
+    footprint = graph.footprint
+    document = {
+        "target": name,
+        "interface": interface.to_json(),
+        "tolerance": tolerance_json(made.tolerance),
+        "vectors": {"file": testing.FILE, "count": len(made.vectors.feed), "source": made.source},
+        "inside": [*_INSIDE, *facts.get("inside", [])],
+        "outside": ["noise", *facts.get("outside", [])] if graph.stochastic else list(facts.get("outside", [])),
+        "size": {"params": footprint.params, "constants": footprint.constants, "macs": footprint.macs},
+        "student": STUDENT,
+        "provenance": provenance,
+        "facts": facts,
+    }
+    (folder / "README.md").write_text(model_card(document, student, target(name).EXAMPLE), "utf-8")
+    write_manifest(folder, document)
+
+
+def feed_for(student: MlpStudent, packed: np.ndarray) -> Feed:
+    """A feed for packed observations, without mask and noise."""
+    return Feed(split(student.packing, packed))
