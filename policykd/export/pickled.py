@@ -1,5 +1,5 @@
-"""The one module of the package that writes archives with pickles inside: for `torch.export` and stable-baselines3,
-which have no other format. Nothing here reads one; `tests/house` holds both."""
+"""The one module of EXPORT that writes archives with pickles inside: for `torch.export` and stable-baselines3, which
+have no other format. Nothing here reads one; `tests/house` holds both."""
 
 from __future__ import annotations
 

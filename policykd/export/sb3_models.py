@@ -11,7 +11,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import nn
 
-from policykd.export.graph import Activate, Dense, Graph, Normalise
+from policykd.export.graph import Activate, Dense, Floats, Graph, Normalise
 from policykd.export.sb3_plan import Plan, key_of, shares
 from policykd.export.sb3_policies import StudentFeatures
 from policykd.spine.spaces import decode_space
@@ -125,7 +125,9 @@ def _fill(policy: Any, graph: Graph) -> None:
             module.mean.copy_(torch.from_numpy(normalise.mean))
             module.scale.copy_(torch.from_numpy(normalise.scale))
     *hidden, last = graph.dense
-    squash = graph.head.squash
+    squash, log_std = graph.head.squash, graph.head.log_std
+    if not squash and graph.action.kind == "unscale":
+        last, log_std = _in_environment_units(graph, last)
     body, head = (policy.actor.latent_pi, policy.actor.mu) if squash else _ppo_parts(policy)
     linears = [module for module in body if isinstance(module, nn.Linear)]
     for linear, dense in zip(linears, hidden, strict=True):
@@ -133,16 +135,23 @@ def _fill(policy: Any, graph: Graph) -> None:
     paired = graph.head.kind == "bits" and graph.masked
     _set(head, _off_and_on(last) if paired else last)
     if graph.head.kind == "numbers":
-        log_std = torch.from_numpy(graph.head.log_std)
-        if squash:
+        if squash:  # a layer there, a parameter in PPO
             policy.actor.log_std.weight.zero_()
-            policy.actor.log_std.bias.copy_(log_std)
-        else:
-            policy.log_std.copy_(log_std)
+        (policy.actor.log_std.bias if squash else policy.log_std).copy_(torch.from_numpy(log_std))
 
 
 def _ppo_parts(policy: Any) -> tuple[Any, Any]:
     return policy.mlp_extractor.policy_net, policy.action_net
+
+
+def _in_environment_units(graph: Graph, dense: Dense) -> tuple[Dense, Floats]:
+    """The last layer and log_std of a Gaussian in [-1, 1] (a student of TD3), for PPO, which clips to the bounds and
+    does not stretch: low + (mean + 1) / 2 * (high - low), multiplied out."""
+    low, high = np.asarray(graph.action.low), np.asarray(graph.action.high)
+    half = 0.5 * (high - low)
+    weight, bias = dense.weight * half, (dense.bias + 1.0) * half + low
+    log_std = graph.head.log_std + np.log(np.maximum(half, np.finfo(np.float32).tiny))
+    return Dense(weight.astype(np.float32), bias.astype(np.float32)), log_std.astype(np.float32)
 
 
 def _off_and_on(dense: Dense) -> Dense:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from gymnasium import spaces
 
 from policykd.export.graph import Feed
 from policykd.export.of_student import split
+from policykd.loss.acting import torch_ready
 from policykd.spine.packing import packing_of
 from policykd.spine.spaces import action_map
 from policykd.students.mlp import MlpStudent
@@ -64,8 +66,10 @@ def student_on(
     hidden: tuple[int, ...] = (6, 5),
     masked: bool = False,
     action_space: spaces.Space[Any] | None = None,
+    unscale: bool | None = None,
 ) -> MlpStudent:
-    """A random student on `space`, whose normaliser scales every feature; actions never start below 0."""
+    """A random student on `space`, whose normaliser scales every feature; actions start at 0. `unscale`: whether they
+    lie in [-1, 1], else if squashed; a Gaussian's do in students of TD3."""
     distribution, own = FAMILIES[family]
     wanted = action_space or {"categorical": spaces.Discrete(3), "gaussian": WIDE, "squashed": WIDE}.get(family, own)
     rng = np.random.default_rng(0)
@@ -79,18 +83,28 @@ def student_on(
         )
         for i, o in itertools.pairwise(sizes)
     )
-    return MlpStudent(
-        normaliser=_normaliser(packing.features(packing.pack_batch(batch_of(space)))[4:], rng),
+    packed = packing.pack_batch(batch_of(space))
+    student = MlpStudent(
+        normaliser=_normaliser(packing.features(packed)[4:], rng),
         layers=layers,
         log_std=torch.from_numpy(rng.normal(-1, 0.3, distribution.n_params - distribution.n_means).astype("f4")),
         activation=activation,
         distribution=distribution,
-        action_map=action_map(wanted, unscale=family == "squashed"),
+        action_map=action_map(wanted, unscale=family == "squashed" if unscale is None else unscale),
         observation_space=space,
         action_space=wanted,
         provenance={"policykd": "test"},
         masked=masked,
     )
+    return _spread(student, packed)
+
+
+def _spread(student: MlpStudent, packed: np.ndarray) -> MlpStudent:
+    """The student with outputs of mean 0 and deviation 1 on these observations: every action is taken."""
+    outputs = student.distribution_params(torch.from_numpy(torch_ready(packed)))[:, : student.distribution.n_means]
+    *layers, (weight, bias) = student.layers
+    mean, std = outputs.mean(0), outputs.std(0)
+    return replace(student, layers=(*layers, (weight / std, (bias - mean) / std)))
 
 
 def _normaliser(features: np.ndarray, rng: np.random.Generator) -> Normaliser:

@@ -43,6 +43,14 @@ def test_takes_every_observation(space):
     assert len(np.unique(action[:, 0])) > 3  # the observations count
 
 
+def test_a_gaussian_in_unit_actions_is_stretched():
+    policy = student_on(OBSERVATIONS["box"], unscale=True)
+    batch = batch_of(OBSERVATIONS["box"])
+    action = _act(graph_of(policy), feed_of(policy, batch))["action"]
+    assert np.array_equal(action, policy.predict(batch, deterministic=True)[0])
+    assert action.max() > 2
+
+
 @pytest.mark.parametrize("family", ["categorical", "multi", "bernoulli"])
 def test_a_mask_forbids_as_in_the_student(family):
     policy = student_on(OBSERVATIONS["box"], family, masked=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import zipfile
@@ -23,7 +24,7 @@ SPACES = OBSERVATIONS | ELSEWHERE
 
 def _exported(graph, folder):
     torch_program.check(graph, Options())
-    facts = torch_program.write(graph, folder, Options())
+    facts = json.loads(json.dumps(torch_program.write(graph, folder, Options())))
     contract = interface_from_json(interface_of(graph).to_json())
     return torch_program.load(folder, contract, facts), facts
 
