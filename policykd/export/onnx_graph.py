@@ -104,16 +104,13 @@ def _port(nodes: _Nodes, index: int, port: Port) -> str:
         flat = nodes.made("Flatten", [flat], f"flat_{index}", axis=1)
     if not port.nvec:
         return flat
-    parts = []
-    for entry, (n, first) in enumerate(zip(port.nvec, port.start, strict=True)):
-        name = f"{index}_{entry}"
-        one = flat
-        if len(port.nvec) > 1:
-            one = _columns(nodes, flat, entry, entry + 1, f"choice_{name}")
-        numbers = nodes.weight(f"choices_{name}", np.arange(first, first + n)[None], np.int64)
-        hot = nodes.made("Equal", [one, numbers], f"equal_{name}")
-        parts.append(nodes.made("Cast", [hot], f"onehot_{name}", to=_FLOAT))
-    return parts[0] if len(parts) == 1 else nodes.made("Concat", parts, f"onehot_{index}", axis=1)
+    ranges = [np.arange(first, first + n) for n, first in zip(port.nvec, port.start, strict=True)]
+    if len(ranges) > 1:  # every number beside each of its choices
+        entries = nodes.weight(f"entries_{index}", np.repeat(np.arange(len(ranges)), port.nvec), np.int64)
+        flat = nodes.made("Gather", [flat, entries], f"repeated_{index}", axis=1)
+    choices = nodes.weight(f"choices_{index}", np.concatenate(ranges)[None], np.int64)
+    hot = nodes.made("Equal", [flat, choices], f"equal_{index}")
+    return nodes.made("Cast", [hot], f"onehot_{index}", to=_FLOAT)
 
 
 def _columns(nodes: _Nodes, x: str, begin: int, end: int, name: str) -> str:
@@ -196,15 +193,24 @@ def _chosen(nodes: _Nodes, graph: Graph, x: str) -> str:
     branches = graph.head.branches
     if graph.masked:
         x = nodes.made("Where", [MASK, x, nodes.weight("forbidden", [[-LARGEST]])], "allowed")
-    parts, at = [], 0
-    for index, n in enumerate(branches):
-        part = _columns(nodes, x, at, at + n, f"branch_{index}") if len(branches) > 1 else x
-        parts.append(nodes.made("ArgMax", [part], f"best_{index}", axis=1, keepdims=1))
-        at += n
-    picked = parts[0] if len(parts) == 1 else nodes.made("Concat", parts, "best", axis=1)
+    picked = _best(nodes, branches, x)
     if not any(graph.action.start):
         return picked
     return nodes.made("Add", [picked, nodes.weight("start", [graph.action.start], np.int64)], "numbered")
+
+
+def _best(nodes: _Nodes, branches: tuple[int, ...], x: str) -> str:
+    """The highest of each branch, the first where several are: [batch, K]."""
+    if len(set(branches)) == 1:
+        shape = nodes.weight("branches", [-1, len(branches), branches[0]], np.int64)
+        x = nodes.made("Reshape", [x, shape], "by_branch")
+        return nodes.made("ArgMax", [x], "best", axis=2, keepdims=0)
+    parts, at = [], 0
+    for index, n in enumerate(branches):
+        part = _columns(nodes, x, at, at + n, f"branch_{index}")
+        parts.append(nodes.made("ArgMax", [part], f"best_{index}", axis=1, keepdims=1))
+        at += n
+    return nodes.made("Concat", parts, "best", axis=1)
 
 
 def _bits(nodes: _Nodes, graph: Graph, x: str) -> str:

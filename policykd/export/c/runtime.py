@@ -102,7 +102,7 @@ def compiler() -> list[str]:
     if named:
         if shutil.which(named[0]) is None:
             raise InputError(f"CC: {brief(named[0])!r} is not found; name a C compiler, or unset CC to use cc")
-        return named
+        return [str(Path(str(shutil.which(named[0]))).absolute()), *named[1:]]
     for name in ("cc", "gcc", "clang"):
         if shutil.which(name) is not None:
             return [name]

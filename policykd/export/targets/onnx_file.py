@@ -32,6 +32,7 @@ print(session.run(["action"], feeds)[0])  # in the units of the environment
 FILE = "policy.onnx"
 OPSETS = range(11, 22)
 _MAX_BYTES = 256 * 2**20
+_MOST_BRANCHES = 900  # two nodes each; readers of ONNX files, ours included, stop at some number of nodes
 _ROWS = 256  # observations that are run at once; sizes are checked for so many
 
 
@@ -46,6 +47,9 @@ def check(graph: Graph, options: Options) -> None:
                 f"onnx: the observation's entry {brief(port.name)!r} has no name or no numbers, which inputs need: "
                 "leave it out of the environment's observations, or rename it"
             )
+    branches = graph.head.branches
+    if len(set(branches)) > 1 and len(branches) > _MOST_BRANCHES:
+        raise InputError(f"onnx: {len(branches)} choices of several sizes, expected at most {_MOST_BRANCHES}")
     low, high = (np.asarray(bound, np.float32) for bound in (graph.action.low, graph.action.high))
     with np.errstate(over="ignore", invalid="ignore"):
         if graph.action.kind == "unscale" and not np.isfinite(high - low).all():

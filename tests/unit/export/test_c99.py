@@ -95,12 +95,22 @@ def test_compiled_c_is_the_reference(name, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["policy.c", "policy.h"]
 
 
+def test_ties_take_the_first(tmp_path):
+    case = CASES["multi"]
+    weight, bias = case.student.layers[-1]
+    tied = replace(case, student=replace(case.student, layers=(*case.student.layers[:-1], (weight * 0, bias * 0))))
+    c99.write(tied.graph, tmp_path, Options())
+    feed = feed_of(tied, 8)
+    found = c99.load(tmp_path, interface_of(tied.graph), {})(feed)
+    np.testing.assert_array_equal(found["action"], run(tied.graph, feed).action)
+
+
 @pytest.mark.parametrize("family", ["categorical", "squashed"])
 def test_no_worse_than_four_times_torch(family, tmp_path):
-    made = on_space(spaces.Box(-3, 3, (400,), np.float32), family, hidden=(64, 64))
+    made = on_space(spaces.Box(-3, 3, (6000,), np.float32), family, hidden=(16, 16))  # many numbers in one sum
     made = replace(made, layers=tuple((w / len(w) ** 0.5, b) for w, b in made.layers))
     graph = graph_of(made, with_distribution=True)
-    observations = np.random.default_rng(0).uniform(-3, 3, (500, 400)).astype(np.float32)
+    observations = np.random.default_rng(0).uniform(-3, 3, (200, 6000)).astype(np.float32)
     feed = Feed((observations,))
     c99.write(graph, tmp_path, Options())
     exact = run(graph, feed).outputs
@@ -349,7 +359,25 @@ def test_the_example_compiles(tmp_path):
     assert len(c99.EXAMPLE.splitlines()) <= 10
 
 
-def test_structs_are_those_of_c(tmp_path):
+def test_c_plus_plus_links_with_c(tmp_path):
+    tool("g++", "g++")
+    written("squashed", tmp_path, 8)
+    (tmp_path / "main.cpp").write_text('#include "policy.h"\nint main() { return policy_selftest(); }\n')
+    sh("cc", "-std=c99", "-c", "policy.c", "policy_selftest.c", cwd=tmp_path)
+    sh("g++", "-std=c++11", "main.cpp", "policy.o", "policy_selftest.o", "-o", "a.out", "-lm", cwd=tmp_path)
+    sh("./a.out", cwd=tmp_path)
+
+
+def test_a_compiler_may_be_named_by_where_it_is(tmp_path, monkeypatch):
+    (tmp_path / "mine").symlink_to(shutil.which("cc"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CC", "./mine -g")
+    case = CASES["categorical"]
+    c99.write(case.graph, tmp_path, Options())
+    assert_equal(case.graph, feed_of(case), c99.load(tmp_path, interface_of(case.graph), {})(feed_of(case)))
+
+
+def test_structs_are_those_of_c():
     """Ports whose sizes are odd, so that padding shows."""
     case = CASES["bernoulli-masked-noise"]
     layout = Layout(interface_of(case.graph))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from policykd.export.graph import Feed
+from policykd.export.graph import Feed, Head
 from policykd.export.interface import interface_of
 from policykd.export.reference import run
 from policykd.export.targets import onnx_file
@@ -18,7 +18,7 @@ from tests.support.export_cases import CASES, assert_equal, feed_of, on_space, r
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-SOME = ("squashed-noise", "multi-masked-noise", "bernoulli-masked", "gaussian-nested", "onehot", "unbounded")
+SOME = ("squashed-noise", "multi-masked-noise", "bernoulli-masked", "gaussian-nested", "onehot", "unbounded", "even")
 
 
 def _written(name, folder, **options):
@@ -113,6 +113,9 @@ def test_refusals(tmp_path, monkeypatch):
     unnamed = replace(CASES["gaussian"], student=on_space(space, "gaussian"))
     with pytest.raises(InputError, match="has no name"):
         onnx_file.check(unnamed.graph, Options())
+    many = replace(CASES["multi"].graph, head=Head("choices", 2500, (2, 3) * 500))
+    with pytest.raises(InputError, match="1000 choices of several sizes, expected at most 900"):
+        onnx_file.check(many, Options())
     for value in (object(), float("nan")):
         with pytest.raises(InputError, match="metadata"):
             _written("gaussian", tmp_path, metadata={"x": value})
