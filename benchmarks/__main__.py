@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import family, retention
+from benchmarks import family, latency, retention
 
-BENCHMARKS = {"retention": retention, "family": family}
+BENCHMARKS = {"retention": retention, "family": family, "latency": latency}
 
 
 def main() -> int:

@@ -70,13 +70,14 @@ def resume(
     teacher: Any = None,
     env: Callable[..., Any] | None = None,
     trust: bool = False,
+    allow_import: bool = False,
     tracker: Tracker | None = None,
     stop: StopFlag | None = None,
 ) -> Run:
     """Continues the run in `folder` with its own configuration, to the same student, bit for bit.
 
-    A live teacher or an environment function must be given again, and so must `trust`, where the run was made with it
-    (InputError else); the teacher's weights are compared.
+    A live teacher or an environment function must be given again, and so must `trust` and `allow_import`, where the run
+    was made with them (InputError else); the teacher's weights are compared.
     """
     path = Path(folder)
     run_folder = RunFolder(path, resume=True)
@@ -84,7 +85,8 @@ def resume(
     if finished is not None:
         (tracker or NullTracker()).note(f"{path}: this run is finished; here is its result")
         return finished
-    task = open_task(load_config(str(path / "config.yaml"), [], {"trust": trust or None}), teacher, env)
+    said = {"trust": trust or None, "allow_import": allow_import or None}
+    task = open_task(load_config(str(path / "config.yaml"), [], said), teacher, env)
     return run_task(run_folder, task, tracker or NullTracker(), stop or NeverStop())
 
 

@@ -113,9 +113,9 @@ def distill(
         "deterministic": False if stochastic else None,
     }
     if resume is not None:
-        others = [value for option, value in named.items() if option != "trust"]
+        others = [value for option, value in named.items() if option not in ("trust", "allow_import")]
         _alone(resume, [config, out, print_config or None, *(overrides or []), *others])
-        return _distill(None, None, resume, trust=trust)
+        return _distill(None, None, resume, trust=trust, allow_import=allow_import)
     from policykd.spine.config.load import load_config, resolved_yaml
 
     settings = load_config(config, overrides or [], named)
@@ -129,11 +129,13 @@ def _alone(resume: Path, others: list[Any]) -> None:
     if any(other is not None for other in others):
         raise InputError(
             f"--resume {resume} continues a run with its own configuration: leave the other options and settings out "
-            "(--trust apart, where the run was made with it)"
+            "(--trust and --allow-import apart, where the run was made with them)"
         )
 
 
-def _distill(settings: Config | None, out: Path | None, resume: Path | None, *, trust: bool = False) -> int:
+def _distill(
+    settings: Config | None, out: Path | None, resume: Path | None, *, trust: bool = False, allow_import: bool = False
+) -> int:
     from policykd.cli.output import print_returns, watched
     from policykd.report.table import aligned
 
@@ -141,7 +143,7 @@ def _distill(settings: Config | None, out: Path | None, resume: Path | None, *, 
         from policykd import api
 
         if resume is not None:
-            run = api.resume(resume, trust=trust, tracker=tracker, stop=stop)
+            run = api.resume(resume, trust=trust, allow_import=allow_import, tracker=tracker, stop=stop)
         else:
             run = api.distill(settings, out=out, tracker=tracker, stop=stop)
     print_returns(run.result)

@@ -43,7 +43,8 @@ def load_config(
 ) -> Config:
     """The configuration of a distillation; `cli` holds the options of `OPTIONS` (None: not given).
 
-    InputError where only the file says `trust: true`, which lets a teacher's file run code: the user must say it too.
+    InputError where only the file says `trust: true`, which lets a teacher's file run code, or
+    `env.allow_import: true`, which lets a name import a package: the user must say it too.
     """
     return _load(Config, path_or_name, overrides, cli or {})
 
@@ -107,6 +108,11 @@ def _load(model: type[AnyConfig], source: str | None, overrides: Iterable[str], 
         raise InputError(
             f"{layers.file}: trust: true lets the teacher's file run code, and a configuration alone may not allow "
             "that: add --trust if you made the teacher, or take trust out of the file"
+        )
+    if config.env.allow_import and ("env", "allow_import") not in layers.names:
+        raise InputError(
+            f"{layers.file}: env.allow_import: true lets the names in the file import packages, and a configuration "
+            "alone may not allow that: add --allow-import (or env.allow_import=true) if you trust them"
         )
     return config
 

@@ -230,3 +230,12 @@ def test_shipped_runs_are_valid_and_complete(name):
 @pytest.mark.parametrize("name", [name for name in shipped_names() if name.startswith("teachers/")])
 def test_shipped_teachers_are_valid(name):
     assert isinstance(load_train_config(name, [], {}), TrainConfig)
+
+
+def test_a_file_alone_may_not_allow_imports(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("teacher: t.zip\nenv: {id: 'package:X-v0', allow_import: true}\n")
+    with pytest.raises(InputError, match=r"c\.yaml: env\.allow_import: true .*add --allow-import"):
+        load_config(str(path))
+    assert load_config(str(path), [], {"allow_import": True}).env.allow_import
+    assert load_config(str(path), ["env.allow_import=true"]).env.allow_import
