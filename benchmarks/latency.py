@@ -1,4 +1,4 @@
-"""Microseconds of one action for every target of `policykd export`, beside SB3's predict, torch and NumPy, in one run."""
+"""Microseconds of one action for every target of `policykd export`, beside SB3's predict, torch and NumPy."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from benchmarks.machine import described, table
 from policykd import api
 from policykd.export.bundle import Wishes
 from policykd.export.graph import Feed
+from policykd.export.interface import Runtime
 from policykd.export.manifest import Manifest, read_manifest
 from policykd.export.targets.table import TARGETS, target
 from policykd.loss.distributions import Categorical
@@ -53,7 +56,7 @@ def measure(options: argparse.Namespace) -> tuple[str, bool]:
 def _student(inputs: int, width: int, choices: int) -> MlpStudent:
     rng = np.random.default_rng(0)
     sizes = [inputs, width, width, choices]
-    pairs = zip(sizes, sizes[1:], strict=False)
+    pairs = pairwise(sizes)
     layers = tuple((torch.from_numpy(rng.normal(size=pair).astype("f4") / 4), torch.zeros(pair[1])) for pair in pairs)
     space = spaces.Discrete(choices)
     return MlpStudent(
@@ -79,18 +82,23 @@ def _measured(student: MlpStudent, folder: Path) -> dict[str, tuple[float, float
     seen = rng.standard_normal((64, *(student.observation_space.shape or ()))).astype(np.float32)
     found: dict[str, tuple[float, float, int | None]] = {}
     model = _sb3(folder / "out" / "sb3")
-    for name, policy in (("SB3 predict", model), ("torch, eager", student), ("NumPy backend", plain)):
+    policies: dict[str, Any] = {"SB3 predict": model, "torch, eager": student, "NumPy backend": plain}
+    for name, policy in policies.items():
         size = _size(folder, "sb3", "policy.zip") if policy is model else None
-        found[name] = (*_timed(lambda x, policy=policy: policy.predict(x, deterministic=True), seen), size)
+        found[name] = (*_timed(partial(policy.predict, deterministic=True), seen), size)
     files = {"onnx": "policy.onnx", "torch": "policy.pt2"}
     for name, file in files.items():
         manifest = read_manifest(folder / "out" / name)
         runtime = target(name).load(manifest.folder, manifest.interface, manifest.facts)
-        call = lambda x, runtime=runtime: runtime(Feed((x[None],)))  # noqa: E731
-        found[{"onnx": "onnxruntime", "torch": "torch.export"}[name]] = (*_timed(call, seen), _size(folder, name, file))
+        label = {"onnx": "onnxruntime", "torch": "torch.export"}[name]
+        found[label] = (*_timed(partial(_act, runtime), seen), _size(folder, name, file))
     manifest = read_manifest(folder / "out" / "c")
     found["C, from C"] = (*_from_c(manifest, seen), int(manifest.facts["flash_bytes"]))
     return found
+
+
+def _act(runtime: Runtime, observation: np.ndarray) -> Any:
+    return runtime(Feed((observation[None],)))
 
 
 def _from_c(manifest: Manifest, seen: np.ndarray) -> tuple[float, float]:
@@ -127,11 +135,11 @@ def _timed(call: Callable[[Any], Any], seen: np.ndarray) -> tuple[float, float]:
 
 PAGE = """# Latency and size of exported students
 
-`python -m benchmarks latency --out docs/benchmarks`: one observation, one thread, {calls} calls each after a warm-up, all
-in one run. Students are two tanh layers with random weights; times depend on sizes alone. C is called from C (-O2), 64
-observations one after the other; its bytes are the constants, onto which some hundred bytes of code come; other bytes are
-those of the file. The bound: for two layers of 32, C is at least 100 times faster than stable-baselines3's `predict`, with
-less than 10 kB of constants.
+`python -m benchmarks latency --out docs/benchmarks`: one observation, one thread, {calls} calls each after a warm-up,
+all in one run. Students are two tanh layers with random weights; times depend on sizes alone. C is called from C (-O2),
+64 observations one after the other; its bytes are the constants, onto which some hundred bytes of code come; other
+bytes are those of the file. The bound: for two layers of 32, C is at least 100 times faster than stable-baselines3's
+`predict`, with less than 10 kB of constants.
 
 Machine: {machine}.
 

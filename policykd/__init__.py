@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from policykd.api import Run, distill, evaluate, inspect, load_teacher, play, resume, train_teacher
+    from policykd.api import (
+        Run,
+        distill,
+        evaluate,
+        export,
+        inspect,
+        load_teacher,
+        play,
+        rank,
+        resume,
+        train_teacher,
+        verify,
+    )
     from policykd.spine.config.load import load_config, load_train_config
     from policykd.spine.config.schema import Config, TrainConfig
     from policykd.spine.errors import ConfigError, InputError, Interrupted, NumericsError, PolicykdError
@@ -15,7 +27,10 @@ if TYPE_CHECKING:
     from policykd.teachers.custom import make_custom_teacher
 
 _HOMES = {
-    "policykd.api": ("Run", "distill", "evaluate", "inspect", "load_teacher", "play", "resume", "train_teacher"),
+    "policykd.api": (
+        *("Run", "distill", "evaluate", "export", "inspect", "load_teacher", "play", "rank", "resume", "train_teacher"),
+        "verify",
+    ),
     "policykd.spine.config.load": ("load_config", "load_train_config"),
     "policykd.spine.config.schema": ("Config", "TrainConfig"),
     "policykd.spine.errors": ("ConfigError", "InputError", "Interrupted", "NumericsError", "PolicykdError"),
@@ -34,6 +49,7 @@ __all__ = [
     "TrainConfig",
     "distill",
     "evaluate",
+    "export",
     "inspect",
     "load_config",
     "load_student",
@@ -41,8 +57,10 @@ __all__ = [
     "load_train_config",
     "make_custom_teacher",
     "play",
+    "rank",
     "resume",
     "train_teacher",
+    "verify",
 ]
 
 

@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from policykd.evaluation.episodes import policy_actor, run_episodes
 from policykd.export import vectors as testing
 from policykd.export.card import model_card
-from policykd.export.graph import Feed, Graph
+from policykd.export.graph import Graph
 from policykd.export.interface import interface_of
 from policykd.export.manifest import tolerance_json, write_manifest
 from policykd.export.module import GraphModule, inputs_of
@@ -33,7 +32,6 @@ from policykd.students.mlp import MlpStudent
 
 STUDENT = "student.safetensors"
 _RECORDING_SEED, _RECORDING_EPISODES, _RECORDED = 3_000_000, 8, 4096
-_INSIDE = ("normaliser with its clip", "action map (clip or unscale, start)")
 
 
 @dataclass(frozen=True)
@@ -123,8 +121,8 @@ def _write(name: str, graph: Graph, student: MlpStudent, folder: Path, made: _Ma
         "interface": interface.to_json(),
         "tolerance": tolerance_json(made.tolerance),
         "vectors": {"file": testing.FILE, "count": len(made.vectors.feed), "source": made.source},
-        "inside": [*_INSIDE, *facts.get("inside", [])],
-        "outside": ["noise", *facts.get("outside", [])] if graph.stochastic else list(facts.get("outside", [])),
+        "inside": list(facts["inside"]),
+        "outside": list(facts["outside"]),
         "size": {"params": footprint.params, "constants": footprint.constants, "macs": footprint.macs},
         "student": STUDENT,
         "provenance": provenance,
@@ -132,8 +130,3 @@ def _write(name: str, graph: Graph, student: MlpStudent, folder: Path, made: _Ma
     }
     (folder / "README.md").write_text(model_card(document, student, target(name).EXAMPLE), "utf-8")
     write_manifest(folder, document)
-
-
-def feed_for(student: MlpStudent, packed: np.ndarray) -> Feed:
-    """A feed for packed observations, without mask and noise."""
-    return Feed(split(student.packing, packed))

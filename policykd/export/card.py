@@ -36,8 +36,16 @@ def model_card(document: dict[str, Any], student: MlpStudent, example: str) -> s
         outside="; ".join(document["outside"]) or "nothing",
         vectors=document["vectors"]["count"],
         source=document["vectors"]["source"],
-        example=example.strip(),
+        example=_filled(example, document["facts"], figures),
     )
+
+
+def _filled(example: str, facts: dict[str, Any], figures: dict[str, Any]) -> str:
+    """The example as Markdown, with the names that this export has."""
+    names = {"name": "policy", "env": figures.get("env") or "YOUR-ENVIRONMENT-v0", **facts}
+    for key in ("name", "env", "algorithm", "package"):
+        example = example.replace("{" + key + "}", str(names.get(key, "")))
+    return f"```{'c' if '#include' in example else 'python'}\n{example.strip()}\n```"
 
 
 def _input(port: Port) -> str:

@@ -20,13 +20,13 @@ from policykd.spine.errors import InputError, brief
 RUNS_CODE = True  # stable-baselines3 unpickles both files
 ZIP, STATISTICS = "policy.zip", "vecnormalize.pkl"
 EXAMPLE = """\
-from stable_baselines3 import PPO  # the manifest's "algorithm": SAC, or MaskablePPO of sb3_contrib
+from {package} import {algorithm}
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
-env = make_vec_env("YOUR-ENVIRONMENT-v0")
+env = make_vec_env("{env}")
 env = VecNormalize.load("vecnormalize.pkl", env)  # leave out where the export has no such file
-model = PPO.load("{name}.zip", env=env)
+model = {algorithm}.load("{name}.zip", env=env)
 action, _ = model.predict(env.reset(), deterministic=True)
 model.learn(10_000)
 """
@@ -58,6 +58,7 @@ def write(graph: Graph, folder: Path, options: Options) -> dict[str, Any]:
         "outside": outside,
         "bytes": size,
         "algorithm": plan.algorithm,
+        "package": "sb3_contrib" if plan.algorithm == "MaskablePPO" else "stable_baselines3",
         "plain": plan.plain,
         "normalised": list(plan.normalised),
     }

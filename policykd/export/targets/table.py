@@ -33,7 +33,8 @@ class Target(Protocol):
     RUNS_CODE: bool
     """Whether opening its files runs what they hold (compiled code, pickles)."""
     EXAMPLE: str
-    """How to load it on the target, in ten lines of that target's language; {name} is the file's stem."""
+    """How to load it on the target, in ten lines of that target's language; the card fills in {name}, the file's stem,
+    {env}, and facts of the target."""
 
     def check(self, graph: Graph, options: Options) -> None:
         """InputError, in one line, for a student that the target cannot hold or options that it does not have."""
