@@ -28,6 +28,7 @@ from policykd.rollout.envs import EnvSpec
 from policykd.spine.artifact import save_artifact
 from policykd.spine.errors import InputError
 from policykd.spine.files import make_folder
+from policykd.spine.spaces import encode_space
 from policykd.students.mlp import MlpStudent
 
 STUDENT = "student.safetensors"
@@ -66,8 +67,10 @@ def export_student(
         documents = []
         for (name, folder), place in zip(places, partial, strict=True):
             make_folder(place)
-            _write(name, graph, student, place, made, wishes)
+            document = _write(name, graph, student, place, made, wishes)
             checked = verify_made(place, student, spec, Check(wishes.episodes), work) if wishes.verify else None
+            if checked is not None:
+                write_manifest(place, {**document, "latency": checked["latency"]})
             documents.append({"target": name, "folder": str(folder), "verified": checked})
         for (_, folder), place in zip(places, partial, strict=True):
             if folder.is_dir():
@@ -105,7 +108,7 @@ def _vectors(graph: Graph, student: MlpStudent, spec: EnvSpec | None, work: Work
     return _Made(vectors, tolerance, "synthetic" if spec is None else "recorded")
 
 
-def _write(name: str, graph: Graph, student: MlpStudent, folder: Path, made: _Made, wishes: Wishes) -> None:
+def _write(name: str, graph: Graph, student: MlpStudent, folder: Path, made: _Made, wishes: Wishes) -> dict[str, Any]:
     interface = interface_of(graph)
     provenance = {key: value for key, value in student.provenance.items() if key != "config"}
     options = Options(wishes.options.opset, {**wishes.options.metadata, "provenance": provenance})
@@ -119,6 +122,11 @@ def _write(name: str, graph: Graph, student: MlpStudent, folder: Path, made: _Ma
     document = {
         "target": name,
         "interface": interface.to_json(),
+        "spaces": {
+            "observation": encode_space(student.observation_space),
+            "action": encode_space(student.action_space),
+        },
+        "units": {"observation": "raw, as the environment gives them", "action": "as the environment takes them"},
         "tolerance": tolerance_json(made.tolerance),
         "vectors": {"file": testing.FILE, "count": len(made.vectors.feed), "source": made.source},
         "inside": list(facts["inside"]),
@@ -127,6 +135,8 @@ def _write(name: str, graph: Graph, student: MlpStudent, folder: Path, made: _Ma
         "student": STUDENT,
         "provenance": provenance,
         "facts": facts,
+        "latency": None,
     }
     (folder / "README.md").write_text(model_card(document, student, target(name).EXAMPLE), "utf-8")
     write_manifest(folder, document)
+    return document

@@ -103,10 +103,11 @@ def _check_files(folder: Path, files: dict[str, Any]) -> None:
     total = 0
     for name, wanted in files.items():
         parts = PurePosixPath(name).parts
+        odd = not name.isprintable() or len(name) > 200 or "\\" in name
+        if odd or not parts or ".." in parts or PurePosixPath(name).is_absolute():
+            raise InputError(f"{folder / FILE}: names the file {brief(name, 60)!r}, which does not lie in the folder")
         path = folder.joinpath(*parts)
-        if not parts or ".." in parts or PurePosixPath(name).is_absolute() or "\\" in name or path.is_symlink():
-            raise InputError(f"{folder / FILE}: names the file {brief(name)!r}, which does not lie in the folder")
-        if not path.is_file():
+        if not path.is_file() or path.is_symlink():
             raise InputError(f"{path}: missing, but {FILE} names it; export the student again")
         total += path.stat().st_size
         if total > _MAX_EXPORT:

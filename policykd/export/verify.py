@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,8 @@ from policykd.students.mlp import MlpStudent
 FIRST_SEED = 10_000
 _T = 3.5  # half the interval in standard errors: about 99.9 % of differences of equal policies lie inside
 _SHARE = 0.02  # of the student's own spread and level: a smaller loss is none
+
+_WARM, _TIMED = 20, 300  # calls, one observation each
 
 
 @dataclass(frozen=True)
@@ -66,10 +70,29 @@ def _verified(
     with work.stage("replay", total=testing.COUNT):
         replayed = replay(manifest, runtime)
         work.advance(testing.COUNT)
-    document = {"target": manifest.target, "vectors": replayed, "episodes": None}
+    document = {
+        "target": manifest.target,
+        "vectors": replayed,
+        "latency": _latency(manifest, runtime),
+        "episodes": None,
+    }
     if check.episodes and spec is not None:
         document["episodes"] = play(manifest, runtime, student, spec, check, work)
     return {**document, "passed": True}
+
+
+def _latency(manifest: Manifest, runtime: Runtime) -> dict[str, Any]:
+    """Microseconds of one observation on this machine, called from Python."""
+    feed = testing.read(manifest.folder, manifest.interface).feed
+    rows = [feed.rows(slice(row, row + 1)) for row in range(min(64, len(feed)))]
+    spent = []
+    for call in range(_WARM + _TIMED):
+        begin = time.perf_counter_ns()
+        runtime(rows[call % len(rows)])
+        spent.append((time.perf_counter_ns() - begin) / 1e3)
+    measured = spent[_WARM:]
+    machine = f"{platform.machine()}, {platform.system()}"
+    return {"median_us": float(np.median(measured)), "p99_us": float(np.quantile(measured, 0.99)), "machine": machine}
 
 
 def replay(manifest: Manifest, runtime: Runtime) -> dict[str, Any]:

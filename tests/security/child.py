@@ -91,6 +91,8 @@ class Memory:
 
 def openers(bases: Path) -> dict[str, Callable[[str], Any]]:
     """What opens each kind of input. `bases` holds the valid statistics and teacher that accompany some."""
+    from policykd.export.manifest import read_manifest
+    from policykd.export.vectors import read
     from policykd.spine.config.load import load_config, load_train_config
     from policykd.students.load import load_student
     from policykd.teachers.load import load_teacher
@@ -100,6 +102,11 @@ def openers(bases: Path) -> dict[str, Callable[[str], Any]]:
         load_student(path, backend="numpy")
         return load_student(path)
 
+    def export(path: str) -> Any:
+        manifest = read_manifest(Path(path))
+        read(Path(path), manifest.interface)
+        return manifest
+
     return {
         "teacher": load_teacher,
         "teacher+statistics": lambda path: load_teacher(path, vec_normalize=Path(path).parent / "vecnormalize.pkl"),
@@ -107,6 +114,7 @@ def openers(bases: Path) -> dict[str, Callable[[str], Any]]:
         "student": student,
         "config": load_config,
         "train config": load_train_config,
+        "export": export,
     }
 
 

@@ -12,7 +12,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 
-from tests.security import costly, kinds, onnxes, texts, weights, zips
+from tests.security import costly, exports, kinds, onnxes, texts, weights, zips
 from tests.security.entry import Entry, Large, Maker
 
 MAKERS: tuple[Maker, ...] = (
@@ -22,6 +22,7 @@ MAKERS: tuple[Maker, ...] = (
     *costly.MAKERS,
     *texts.MAKERS,
     *onnxes.MAKERS,
+    *exports.MAKERS,
 )
 MUTANTS = (zips.RAW, zips.PACKED, zips.CUT)
 

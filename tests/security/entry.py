@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 Expect = Literal["refused", "harmless", "either"]
-Opener = Literal["teacher", "teacher+statistics", "normalizer", "student", "config", "train config"]
+Opener = Literal["teacher", "teacher+statistics", "normalizer", "student", "config", "train config", "export"]
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 HOSTILE, STUDENTS = FIXTURES / "hostile", FIXTURES / "artifact-1"

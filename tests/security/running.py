@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tests.security import onnxes
+from tests.security import exports, onnxes
 from tests.security.child import GIGABYTE, SECONDS
 from tests.security.entry import HOSTILE, STUDENTS, Entry, base
 from tests.security.pickles import MARKER
@@ -34,6 +34,7 @@ def valid() -> list[Entry]:
         Entry("valid", "keyed", "normalizer", {"k.pkl": base("keyed.pkl")}, "k.pkl", "harmless", "keyed statistics"),
         Entry("valid", "with statistics", "teacher+statistics", both, "model.zip", "harmless", "ppo"),
         onnxes.onnx_entry("valid", "onnx", onnxes.good(), "harmless"),
+        exports.export_entry("valid", "export", {}, "harmless"),
         run_folder("valid", "run", b'{"algo": "ppo", "env_id": "CartPole-v1"}', "harmless"),
         zoo_folder("valid", "zoo", dict(settings), "harmless"),
         Entry("valid", "config", "config", {"c.yaml": CONFIG}, "c.yaml", "harmless", ""),

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.security import costly, kinds, onnxes, texts, weights, zips
+from tests.security import costly, exports, kinds, onnxes, texts, weights, zips
 from tests.security.child import GIGABYTE, SECONDS
 from tests.security.corpus import MAKERS, MUTANTS, corpus, sums_are_right, table
 from tests.security.entry import Entry, Large, Maker
@@ -25,7 +25,7 @@ from tests.security.running import ROOT, likes, run, wrong
 from tests.support.teachers import needs_shared, shared_folder, shared_index
 
 GROUPS = {"zips": zips.MAKERS, "weights": weights.MAKERS, "kinds": kinds.MAKERS, "costly": costly.MAKERS,
-          "texts": texts.MAKERS, "onnxes": onnxes.MAKERS}  # fmt: skip
+          "texts": texts.MAKERS, "onnxes": onnxes.MAKERS, "exports": exports.MAKERS}  # fmt: skip
 DANGEROUS_TAGS = {"apply", "new", "open", "exec", "module", "object", "state", "subprocess", "import"}
 pytestmark = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is read from Linux' /proc")
 
