@@ -112,9 +112,9 @@ def _from_c(manifest: Manifest, seen: np.ndarray) -> tuple[float, float]:
 
 
 def _sb3(folder: Path) -> Any:
-    from stable_baselines3 import PPO
+    from policykd.export.trusted_loads import load_model
 
-    return PPO.load(folder / "policy.zip", device="cpu")
+    return load_model(folder / "policy.zip", "PPO")
 
 
 def _size(folder: Path, name: str, file: str) -> int:

@@ -70,14 +70,13 @@ def resume(
     teacher: Any = None,
     env: Callable[..., Any] | None = None,
     trust: bool = False,
-    allow_import: bool = False,
     tracker: Tracker | None = None,
     stop: StopFlag | None = None,
 ) -> Run:
     """Continues the run in `folder` with its own configuration, to the same student, bit for bit.
 
-    A live teacher or an environment function must be given again, and so must `trust` and `allow_import`, where the run
-    was made with them (InputError else); the teacher's weights are compared.
+    A live teacher or an environment function must be given again; the teacher's weights are compared. Where the run's
+    config.yaml allows what could run code (`trust`, `env.allow_import`), `trust` must say so too (InputError else).
     """
     path = Path(folder)
     run_folder = RunFolder(path, resume=True)
@@ -85,8 +84,7 @@ def resume(
     if finished is not None:
         (tracker or NullTracker()).note(f"{path}: this run is finished; here is its result")
         return finished
-    said = {"trust": trust or None, "allow_import": allow_import or None}
-    task = open_task(load_config(str(path / "config.yaml"), [], said), teacher, env)
+    task = open_task(load_config(str(path / "config.yaml"), vouched=trust), teacher, env)
     return run_task(run_folder, task, tracker or NullTracker(), stop or NeverStop())
 
 
@@ -190,7 +188,6 @@ def export(
     to: str | Sequence[str],
     out: str | Path | None = None,
     *,
-    env: Environment = None,
     how: Wishes | None = None,
     tracker: Tracker | None = None,
     stop: StopFlag | None = None,
@@ -206,7 +203,8 @@ def export(
 
     work = Work(tracker or NullTracker(), stop or NeverStop())
     folder = None if out is None else Path(out)
-    return write(student, to, folder, _environment(env), how or Wishes(), work)
+    wishes = how or Wishes()
+    return write(student, to, folder, _environment(wishes.env), wishes, work)
 
 
 def verify(

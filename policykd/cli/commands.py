@@ -113,9 +113,9 @@ def distill(
         "deterministic": False if stochastic else None,
     }
     if resume is not None:
-        others = [value for option, value in named.items() if option not in ("trust", "allow_import")]
+        others = [value for option, value in named.items() if option != "trust"]
         _alone(resume, [config, out, print_config or None, *(overrides or []), *others])
-        return _distill(None, None, resume, trust=trust, allow_import=allow_import)
+        return _distill(None, None, resume, trust=trust)
     from policykd.spine.config.load import load_config, resolved_yaml
 
     settings = load_config(config, overrides or [], named)
@@ -129,13 +129,11 @@ def _alone(resume: Path, others: list[Any]) -> None:
     if any(other is not None for other in others):
         raise InputError(
             f"--resume {resume} continues a run with its own configuration: leave the other options and settings out "
-            "(--trust and --allow-import apart, where the run was made with them)"
+            "(--trust apart, where the run was made with it or with --allow-import)"
         )
 
 
-def _distill(
-    settings: Config | None, out: Path | None, resume: Path | None, *, trust: bool = False, allow_import: bool = False
-) -> int:
+def _distill(settings: Config | None, out: Path | None, resume: Path | None, *, trust: bool = False) -> int:
     from policykd.cli.output import print_returns, watched
     from policykd.report.table import aligned
 
@@ -143,7 +141,7 @@ def _distill(
         from policykd import api
 
         if resume is not None:
-            run = api.resume(resume, trust=trust, allow_import=allow_import, tracker=tracker, stop=stop)
+            run = api.resume(resume, trust=trust, tracker=tracker, stop=stop)
         else:
             run = api.distill(settings, out=out, tracker=tracker, stop=stop)
     print_returns(run.result)
@@ -263,72 +261,6 @@ def play(
     where = EnvConfig(id=env, allow_import=allow_import)
     shown = api.play(student, teacher=teacher, env=where, video=video, seed=seed, trust=trust)
     print_document(shown)
-    return 0
-
-
-@app.command()
-def export(
-    student: Annotated[str, typer.Argument(metavar="STUDENT", help="A student or a run folder.")],
-    to: Annotated[str, typer.Option(metavar="TARGET", help="onnx, c, torch or sb3, or several joined by commas.")],
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="By default exports/TARGET beside the student.")
-    ] = None,
-    env: EnvId = None,
-    allow_import: AllowImport = False,
-    stochastic: Annotated[bool, typer.Option("--stochastic", help="Sample, from noise that is an input.")] = False,
-    with_distribution: Annotated[
-        bool, typer.Option("--with-distribution", help="Logits, or mean and log_std, as outputs too.")
-    ] = False,
-    vectors: Annotated[str, typer.Option(metavar="KIND", help="Test vectors: recorded, or synthetic.")] = "recorded",
-    opset: Annotated[int, typer.Option(metavar="N", help="Of ONNX, 11 to 21.")] = 17,
-    episodes: Annotated[int, typer.Option(metavar="N", min=0, help="Played to verify it; 0 plays none.")] = 20,
-    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Prove what was written.")] = True,
-    as_json: AsJson = False,
-) -> int:
-    """Write a student for other programs, with its proof.
-
-    Each folder holds the files of its target, test vectors, a model card and a manifest, and is verified at once.
-    """
-    from policykd.cli.output import print_document, watched
-    from policykd.spine.config.schema import EnvConfig
-
-    if vectors not in ("recorded", "synthetic"):
-        raise InputError(f"--vectors {vectors}: expected recorded or synthetic")
-    with watched() as (tracker, stop):
-        from policykd import api
-        from policykd.export.bundle import Wishes
-        from policykd.export.targets.table import Options
-
-        kind: Any = vectors
-        how = Wishes(stochastic, with_distribution, kind, verify, episodes, Options(opset))
-        where = EnvConfig(id=env, allow_import=allow_import)
-        written = api.export(student, to, out, env=where, how=how, tracker=tracker, stop=stop)
-    print_document({one["target"]: one for one in written}, as_json=as_json)
-    return 0
-
-
-@app.command()
-def verify(
-    folder: Annotated[Path, typer.Argument(metavar="EXPORT_DIR", help="A folder that policykd export wrote.")],
-    env: EnvId = None,
-    allow_import: AllowImport = False,
-    trust: Annotated[bool, typer.Option("--trust", help="Let its files run code: compiled C, torch, SB3.")] = False,
-    episodes: Annotated[int, typer.Option(metavar="N", min=0, help="Whole episodes; 0 plays none.")] = 20,
-    as_json: AsJson = False,
-) -> int:
-    """Prove an export on its real runtime.
-
-    Replays its test vectors, then plays whole episodes with it and compares returns with the student's.
-    """
-    from policykd.cli.output import print_document, watched
-    from policykd.spine.config.schema import EnvConfig
-
-    where = EnvConfig(id=env, allow_import=allow_import)
-    with watched() as (tracker, stop):
-        from policykd import api
-
-        found = api.verify(folder, episodes=episodes, trust=trust, env=where, tracker=tracker, stop=stop)
-    print_document(found, as_json=as_json)
     return 0
 
 

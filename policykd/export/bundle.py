@@ -38,7 +38,8 @@ _RECORDING_SEED, _RECORDING_EPISODES, _RECORDED = 3_000_000, 8, 4096
 @dataclass(frozen=True)
 class Wishes:
     """What the user asks of an export. `vectors`: recorded from episodes, or synthetic where recordings are private.
-    `episodes`: how many are played with the artifact in the loop; 0 plays none. `verify` False writes without proof."""
+    `episodes`: how many are played with the artifact in the loop; 0 plays none. `verify` False writes without proof.
+    `env`: an id, an EnvConfig or a function, in place of the environment that the student's file names."""
 
     stochastic: bool = False
     with_distribution: bool = False
@@ -46,6 +47,7 @@ class Wishes:
     verify: bool = True
     episodes: int = 20
     options: Options = field(default_factory=Options)
+    env: Any = None
 
 
 def export_student(

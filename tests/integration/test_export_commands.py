@@ -9,6 +9,7 @@ import pytest
 
 from policykd import api
 from policykd.cli.main import main
+from policykd.export.bundle import Wishes
 from policykd.export.graph import Normalise
 from policykd.export.manifest import read_manifest, write_manifest
 from policykd.export.of_student import graph_of
@@ -83,7 +84,7 @@ def test_a_masked_student_is_played_within_its_masks(tmp_path: Path) -> None:
     teacher = trained("discrete")
     student = api.distill(small(), teacher=teacher, env=MAKERS["discrete"], out=tmp_path / "run").student
     for name in ("onnx", "c", "sb3"):
-        (document,) = api.export(student, name, tmp_path / name, env=MAKERS["discrete"])
+        (document,) = api.export(student, name, tmp_path / name, how=Wishes(env=MAKERS["discrete"]))
         assert document["verified"]["episodes"]["equal"] == 20
 
 

@@ -39,14 +39,18 @@ _KEY = re.compile(r"\w+(\.\w+)*\Z")
 
 
 def load_config(
-    path_or_name: str | None = None, overrides: Iterable[str] = (), cli: Mapping[str, Any] | None = None
+    path_or_name: str | None = None,
+    overrides: Iterable[str] = (),
+    cli: Mapping[str, Any] | None = None,
+    *,
+    vouched: bool = False,
 ) -> Config:
     """The configuration of a distillation; `cli` holds the options of `OPTIONS` (None: not given).
 
     InputError where only the file says `trust: true`, which lets a teacher's file run code, or
-    `env.allow_import: true`, which lets a name import a package: the user must say it too.
+    `env.allow_import: true`, which lets a name import a package: the user must say it too, or vouch for the file.
     """
-    return _load(Config, path_or_name, overrides, cli or {})
+    return _load(Config, path_or_name, overrides, cli or {}, vouched=vouched)
 
 
 def load_train_config(
@@ -88,7 +92,14 @@ def find_config(path_or_name: str) -> Path:
     raise InputError(f"--config {path_or_name}: {what}; {hint}")
 
 
-def _load(model: type[AnyConfig], source: str | None, overrides: Iterable[str], cli: Mapping[str, Any]) -> AnyConfig:
+def _load(
+    model: type[AnyConfig],
+    source: str | None,
+    overrides: Iterable[str],
+    cli: Mapping[str, Any],
+    *,
+    vouched: bool = False,
+) -> AnyConfig:
     layers = _Layers(model)
     if source is not None:
         path = find_config(source)
@@ -104,6 +115,13 @@ def _load(model: type[AnyConfig], source: str | None, overrides: Iterable[str], 
         raise ConfigError(layers.problems + problems(error, model, layers.data, layers.name_of)) from error
     if layers.problems:
         raise ConfigError(layers.problems)
+    if not vouched:
+        _check_word(config, layers)
+    return config
+
+
+def _check_word(config: Config | TrainConfig, layers: _Layers) -> None:
+    """InputError where only the file allows what could run code."""
     if getattr(config, "trust", False) and ("trust",) not in layers.names:
         raise InputError(
             f"{layers.file}: trust: true lets the teacher's file run code, and a configuration alone may not allow "
@@ -112,9 +130,8 @@ def _load(model: type[AnyConfig], source: str | None, overrides: Iterable[str], 
     if config.env.allow_import and ("env", "allow_import") not in layers.names:
         raise InputError(
             f"{layers.file}: env.allow_import: true lets the names in the file import packages, and a configuration "
-            "alone may not allow that: add --allow-import (or env.allow_import=true) if you trust them"
+            "alone may not allow that: add --allow-import (with --resume: --trust) if you trust them"
         )
-    return config
 
 
 class _Layers:

@@ -121,9 +121,7 @@ def test_resume_stands_alone(api, capsys):
     assert len(api.calls) == 1
     assert capsys.readouterr().err.count("leave the other options and settings out") == 5
     assert main(["distill", "--resume", "runs/x-1", "--trust"]) == 0
-    assert main(["distill", "--resume", "runs/x-1", "--allow-import"]) == 0
-    said = [(keywords["trust"], keywords["allow_import"]) for _, _, keywords in api.calls]
-    assert said == [(False, False), (True, False), (False, True)]
+    assert [keywords["trust"] for _, _, keywords in api.calls] == [False, True]
 
 
 def test_evaluate(api, capsys):

@@ -239,3 +239,4 @@ def test_a_file_alone_may_not_allow_imports(tmp_path: Path) -> None:
         load_config(str(path))
     assert load_config(str(path), [], {"allow_import": True}).env.allow_import
     assert load_config(str(path), ["env.allow_import=true"]).env.allow_import
+    assert load_config(str(path), vouched=True).env.allow_import
