@@ -17,11 +17,11 @@ from gymnasium import spaces
 
 from benchmarks.machine import described, table
 from policykd import api
-from policykd.export.bundle import Wishes
-from policykd.export.graph import Feed
-from policykd.export.interface import Runtime
-from policykd.export.manifest import Manifest, read_manifest
-from policykd.export.targets.table import TARGETS, target
+from policykd.exports.bundle import Wishes
+from policykd.exports.graph import Feed
+from policykd.exports.interface import Runtime
+from policykd.exports.manifest import Manifest, read_manifest
+from policykd.exports.targets.table import TARGETS, target
 from policykd.loss.distributions import Categorical
 from policykd.spine.spaces import action_map
 from policykd.students.load import load_student
@@ -112,7 +112,7 @@ def _from_c(manifest: Manifest, seen: np.ndarray) -> tuple[float, float]:
 
 
 def _sb3(folder: Path) -> Any:
-    from policykd.export.trusted_loads import load_model
+    from policykd.exports.trusted_loads import load_model
 
     return load_model(folder / "policy.zip", "PPO")
 

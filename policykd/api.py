@@ -17,7 +17,7 @@ from policykd.spine.tracker import NullTracker, Tracker
 from policykd.teachers.load import load_teacher
 
 if TYPE_CHECKING:
-    from policykd.export.bundle import Wishes
+    from policykd.exports.bundle import Wishes
     from policykd.learn.judge import Judging
     from policykd.students.mlp import MlpStudent
 
@@ -197,8 +197,8 @@ def export(
     `student` is a student, its file or a run folder. One target is written into `out` itself, several into folders
     `out`/TARGET; without `out`, into exports/TARGET beside the student. Raises InputError, with nothing left behind.
     """
-    from policykd.export.bundle import Wishes
-    from policykd.export.command import export as write
+    from policykd.exports.bundle import Wishes
+    from policykd.exports.command import export as write
     from policykd.learn.session import Work
 
     work = Work(tracker or NullTracker(), stop or NeverStop())
@@ -218,7 +218,7 @@ def verify(
 ) -> dict[str, Any]:
     """Replays an export's test vectors on its real runtime, then plays whole episodes with it; InputError where it is
     not the student. `trust`: its files may run code."""
-    from policykd.export.command import verify as check
+    from policykd.exports.command import verify as check
     from policykd.learn.session import Work
 
     work = Work(tracker or NullTracker(), stop or NeverStop())

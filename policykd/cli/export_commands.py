@@ -41,8 +41,8 @@ def export(
         raise InputError(f"--vectors {vectors}: expected recorded or synthetic")
     with watched() as (tracker, stop):
         from policykd import api
-        from policykd.export.bundle import Wishes
-        from policykd.export.targets.table import Options
+        from policykd.exports.bundle import Wishes
+        from policykd.exports.targets.table import Options
 
         kind: Any = vectors
         where = EnvConfig(id=env, allow_import=allow_import)

@@ -6,9 +6,9 @@ from tests.house.rules import ROOT, banned_problems, machine_problems, sources, 
 
 # Modules that may open what SB3 or torch wrote with their own loaders: what this process has just written, or after an
 # explicit --trust.
-TRUSTED: set[str] = {"policykd/teachers/trusted.py", "policykd/export/trusted_loads.py"}
+TRUSTED: set[str] = {"policykd/teachers/trusted.py", "policykd/exports/trusted_loads.py"}
 # Modules that may write archives with pickles inside, and read none: exports, and the zips of `policykd train`.
-EXPORT_WRITER = "policykd/export/pickled.py"
+EXPORT_WRITER = "policykd/exports/pickled.py"
 WRITERS: set[str] = {EXPORT_WRITER, "policykd/learn/train_zip.py"}
 
 

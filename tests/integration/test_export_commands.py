@@ -9,13 +9,8 @@ import pytest
 
 from policykd import api
 from policykd.cli.main import main
-from policykd.export.bundle import Wishes
-from policykd.export.graph import Normalise
-from policykd.export.manifest import read_manifest, write_manifest
-from policykd.export.of_student import graph_of
-from policykd.export.targets.table import Options, target
+from policykd.exports.bundle import Wishes
 from policykd.spine.config.load import load_config
-from policykd.students.load import load_student
 from tests.support.masked import MAKERS
 
 SMALL = ["rollout.rounds=3", "rollout.timesteps=3000", "update.n_updates=100", "evaluate.episodes=5",
@@ -48,34 +43,6 @@ def test_several_targets_are_written_verified_and_verified_again(run: Path, caps
         assert "passed" in capsys.readouterr().out
     assert main(["export", str(run), "--to", "onnx"]) == 2
     assert "exists and is not empty" in capsys.readouterr().err
-
-
-def test_another_policy_is_caught_in_the_loop(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The vectors of the sabotaged artifact agree with it; the episodes do not."""
-    folder = tmp_path / "out"
-    assert main(["export", str(run), "--to", "onnx", "--out", str(folder), "--episodes", "0"]) == 0
-    document = read_manifest(folder).document
-    graph = graph_of(load_student(run))
-    layer = graph.layers[0]
-    assert isinstance(layer, Normalise)
-    from dataclasses import replace
-
-    from policykd.export import vectors as testing
-    from policykd.export.interface import interface_of
-    from policykd.export.reference import run as computed
-    from policykd.export.tolerance import margin_of
-
-    harmed = replace(graph, layers=(Normalise(layer.mean, -layer.scale, layer.limit), *graph.layers[1:]))
-    target("onnx").write(harmed, folder, Options())
-    feed = testing.read(folder, interface_of(graph)).feed
-    exact = computed(harmed, feed)
-    vectors = testing.Vectors(feed, exact.action, exact.outputs, margin_of(harmed, feed))
-    testing.write(vectors, interface_of(graph), folder)
-    write_manifest(folder, {key: value for key, value in document.items() if key not in ("files", "format")})
-    capsys.readouterr()
-    assert main(["verify", str(folder), "--episodes", "0"]) == 0
-    assert main(["verify", str(folder), "--episodes", "5"]) == 2
-    assert "in the loop the onnx artifact returns" in capsys.readouterr().err
 
 
 def test_a_masked_student_is_played_within_its_masks(tmp_path: Path) -> None:

@@ -91,8 +91,8 @@ class Memory:
 
 def openers(bases: Path) -> dict[str, Callable[[str], Any]]:
     """What opens each kind of input. `bases` holds the valid statistics and teacher that accompany some."""
-    from policykd.export.manifest import read_manifest
-    from policykd.export.vectors import read
+    from policykd.exports.manifest import read_manifest
+    from policykd.exports.vectors import read
     from policykd.spine.config.load import load_config, load_train_config
     from policykd.students.load import load_student
     from policykd.teachers.load import load_teacher

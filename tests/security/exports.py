@@ -21,7 +21,7 @@ LIKE = "export"
 def whole() -> dict[str, bytes]:
     """The files of an export that is as it was written, but for the model itself, which is not opened here."""
     from policykd import api, load_student
-    from policykd.export.bundle import Wishes
+    from policykd.exports.bundle import Wishes
 
     student = load_student(sorted(STUDENTS.glob("*.safetensors"))[0])
     with tempfile.TemporaryDirectory() as place:

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from policykd.export.graph import Feed, Graph
-from policykd.export.interface import Interface, interface_from_json, interface_of, random_noise
-from policykd.export.of_student import graph_of, split
-from policykd.export.reference import margins, run
+from policykd.exports.graph import Feed, Graph
+from policykd.exports.interface import Interface, interface_from_json, interface_of, random_noise
+from policykd.exports.of_student import graph_of, split
+from policykd.exports.reference import margins, run
 from policykd.loss.distributions import MultiCategorical
 from policykd.spine.packing import packing_of
 from policykd.spine.spaces import action_map

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from policykd.export.graph import Feed
-from policykd.export.of_student import split
+from policykd.exports.graph import Feed
+from policykd.exports.of_student import split
 from policykd.loss.acting import torch_ready
 from policykd.spine.packing import packing_of
 from policykd.spine.spaces import action_map

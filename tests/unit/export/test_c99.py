@@ -12,17 +12,17 @@ import torch
 from gymnasium import spaces
 from scipy import stats
 
-import policykd.export
-from policykd.export.c.arithmetic import TANH
-from policykd.export.c.layout import Layout, identifier
-from policykd.export.c.selftest import SelfTest, write_selftest
-from policykd.export.c.text import literal
-from policykd.export.graph import Feed
-from policykd.export.interface import interface_of
-from policykd.export.of_student import graph_of
-from policykd.export.reference import margins, run
-from policykd.export.targets import c99
-from policykd.export.targets.table import Options
+import policykd.exports
+from policykd.exports.c.arithmetic import TANH
+from policykd.exports.c.layout import Layout, identifier
+from policykd.exports.c.selftest import SelfTest, write_selftest
+from policykd.exports.c.text import literal
+from policykd.exports.graph import Feed
+from policykd.exports.interface import interface_of
+from policykd.exports.of_student import graph_of
+from policykd.exports.reference import margins, run
+from policykd.exports.targets import c99
+from policykd.exports.targets.table import Options
 from policykd.spine.actions import ActionMap
 from policykd.spine.errors import InputError
 from tests.support.core import student
@@ -30,7 +30,7 @@ from tests.support.export_cases import CASES, assert_equal, feed_of, on_space, r
 
 STRICT = ("-Wall", "-Wextra", "-Wconversion", "-Werror", "-O2")
 SANE = ("-g", "-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all")
-CORTEX = Path(policykd.export.__file__).parent / "embedded" / "cortex_m"
+CORTEX = Path(policykd.exports.__file__).parent / "embedded" / "cortex_m"
 M4F = ("-mcpu=cortex-m4", "-mthumb", "-mfpu=fpv4-sp-d16", "-mfloat-abi=hard")
 SOME = ("squashed-noise", "multi-masked-noise", "bernoulli-masked", "gaussian-nested", "deep", "image")
 MAIN = """
@@ -295,7 +295,7 @@ def test_whose_it_is_stands_in_every_file(tmp_path):
     written("squashed", tmp_path, 8)
     for name in ("policy.c", "policy.h", "policy_selftest.c"):
         assert "without conditions" in (tmp_path / name).read_text()
-    license_ = (Path(policykd.export.__file__).parents[2] / "LICENSE").read_text()
+    license_ = (Path(policykd.exports.__file__).parents[2] / "LICENSE").read_text()
     assert "without conditions" in license_
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from policykd.export.graph import Feed
-from policykd.export.interface import interface_of, random_noise
-from policykd.export.module import GraphModule, inputs_of, named
-from policykd.export.of_student import graph_of
-from policykd.export.reference import run
+from policykd.exports.graph import Feed
+from policykd.exports.interface import interface_of, random_noise
+from policykd.exports.module import GraphModule, inputs_of, named
+from policykd.exports.of_student import graph_of
+from policykd.exports.reference import run
 from tests.support.core import FAMILIES, student
 from tests.support.exported import ELSEWHERE, OBSERVATIONS, batch_of, feed_of, mask_of, student_on
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from policykd.export.graph import Feed, Head
-from policykd.export.interface import interface_of
-from policykd.export.reference import run
-from policykd.export.targets import onnx_file
-from policykd.export.targets.table import Options
+from policykd.exports.graph import Feed, Head
+from policykd.exports.interface import interface_of
+from policykd.exports.reference import run
+from policykd.exports.targets import onnx_file
+from policykd.exports.targets.table import Options
 from policykd.spine.errors import InputError
 from tests.support.export_cases import CASES, assert_equal, feed_of, on_space, read_back
 

@@ -16,12 +16,12 @@ from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from policykd.api import load_teacher
-from policykd.export.interface import interface_from_json, interface_of
-from policykd.export.of_student import graph_of
-from policykd.export.reference import run
-from policykd.export.sb3_policies import StudentFeatures
-from policykd.export.targets import sb3_zip
-from policykd.export.targets.table import Options, Target, target
+from policykd.exports.interface import interface_from_json, interface_of
+from policykd.exports.of_student import graph_of
+from policykd.exports.reference import run
+from policykd.exports.sb3_policies import StudentFeatures
+from policykd.exports.targets import sb3_zip
+from policykd.exports.targets.table import Options, Target, target
 from policykd.spine.errors import InputError
 from policykd.students.normaliser import Normaliser
 from tests.support.core import FAMILIES
@@ -392,5 +392,6 @@ def test_a_damaged_export_is_one_line(tmp_path):
 
 def test_features_are_where_zips_look_for_them():
     assert (
-        f"{StudentFeatures.__module__}.{StudentFeatures.__qualname__}" == "policykd.export.sb3_policies.StudentFeatures"
+        f"{StudentFeatures.__module__}.{StudentFeatures.__qualname__}"
+        == "policykd.exports.sb3_policies.StudentFeatures"
     )

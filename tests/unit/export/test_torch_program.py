@@ -10,11 +10,11 @@ import zipfile
 import numpy as np
 import pytest
 
-from policykd.export.interface import interface_from_json, interface_of, random_noise
-from policykd.export.of_student import graph_of
-from policykd.export.reference import run
-from policykd.export.targets import torch_program
-from policykd.export.targets.table import Options, Target, target
+from policykd.exports.interface import interface_from_json, interface_of, random_noise
+from policykd.exports.of_student import graph_of
+from policykd.exports.reference import run
+from policykd.exports.targets import torch_program
+from policykd.exports.targets.table import Options, Target, target
 from policykd.spine.errors import InputError
 from tests.support.core import FAMILIES, student
 from tests.support.exported import ELSEWHERE, OBSERVATIONS, batch_of, feed_of, mask_of, student_on

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from policykd.export.graph import Array, Feed, Graph
-from policykd.export.interface import ACTION, MASK, NOISE, Interface, Runtime, interface_of
-from policykd.export.module import GraphModule, input_dtype, inputs_of, named
-from policykd.export.pickled import write_program
-from policykd.export.targets.table import Options
-from policykd.export.trusted_loads import load_program
+from policykd.exports.graph import Array, Feed, Graph
+from policykd.exports.interface import ACTION, MASK, NOISE, Interface, Runtime, interface_of
+from policykd.exports.module import GraphModule, input_dtype, inputs_of, named
+from policykd.exports.pickled import write_program
+from policykd.exports.targets.table import Options
+from policykd.exports.trusted_loads import load_program
 from policykd.spine.errors import InputError, brief
 
 RUNS_CODE = True  # a .pt2 archive may hold pickles, and torch opens them
@@ -21,9 +21,9 @@ EXAMPLE = """\
 import torch
 
 policy = torch.export.load("{name}.pt2").module()
-observation = torch.zeros(1, 4)           # raw units, [batch, ...]; one tensor for each input, in the manifest's order
-(action,) = policy(observation)           # in the environment's units; masks and noise follow the observations
-print(action)
+# raw units, [batch, ...]: one tensor for each input, in the manifest's order
+action, *others = policy({call})
+print(action)  # in the environment's units
 """
 _BATCH = 2  # of the example; torch.export takes 1 for a constant
 
@@ -54,6 +54,7 @@ def write(graph: Graph, folder: Path, options: Options) -> dict[str, Any]:
         "outputs": [
             _described(name, tensor) for name, tensor in zip((ACTION, *contract.distribution), outputs, strict=True)
         ],
+        "call": ", ".join(f"torch.ones({[1, *x.shape[1:]]}, dtype={x.dtype})" for x in example),
         "torch": torch.__version__.partition("+")[0],
     }
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from policykd.export.bundle import Wishes, export_student
-from policykd.export.targets.table import TARGETS, target
-from policykd.export.verify import Check, student_of, verify_folder
+from policykd.exports.bundle import Wishes, export_student
+from policykd.exports.targets.table import TARGETS, target
+from policykd.exports.verify import Check, student_of, verify_folder
 from policykd.learn.session import Work
 from policykd.learn.sources import policy_env, student_file
 from policykd.rollout.envs import EnvSpec
@@ -33,6 +33,8 @@ def export(
         raise InputError(f"--to {','.join(names)}: expected one or more of {', '.join(TARGETS)}, each once")
     for name in names:
         target(name)
+    if wishes.episodes < 0 or wishes.episodes == 1:
+        raise InputError(f"--episodes {wishes.episodes}: expected 2 or more, or 0 to replay the test vectors alone")
     policy, source, beside = _student(student)
     if out is None and beside is None:
         raise InputError("export: a student in memory needs a folder: say which with out=...")

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from policykd.export.graph import Array, Feed, Graph
-from policykd.export.interface import ACTION, MASK, NOISE, Interface, Runtime
-from policykd.export.onnx_graph import model_of
-from policykd.export.targets.table import Options
+from policykd.exports.graph import Array, Feed, Graph
+from policykd.exports.interface import ACTION, MASK, NOISE, Interface, Runtime
+from policykd.exports.onnx_graph import model_of
+from policykd.exports.targets.table import Options
 from policykd.spine.errors import InputError, brief
 from policykd.spine.files import write_atomic
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from policykd.export.graph import Activate, Array, Dense, Feed, Graph, Normalise, Port
-from policykd.export.interface import ACTION, Interface
+from policykd.exports.graph import Activate, Array, Dense, Feed, Graph, Normalise, Port
+from policykd.exports.interface import ACTION, Interface
 
 _WIDE_UNSIGNED = ("uint16", "uint32", "uint64")  # torch can do little with them
 

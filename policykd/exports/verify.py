@@ -12,23 +12,24 @@ import numpy as np
 
 from policykd.evaluation.episodes import policy_actor, run_episodes
 from policykd.evaluation.stats import return_summary
-from policykd.export import vectors as testing
-from policykd.export.graph import Array, Feed, Graph
-from policykd.export.interface import ACTION, Interface, Runtime, random_noise
-from policykd.export.manifest import Manifest, read_manifest
-from policykd.export.of_student import graph_of, split
-from policykd.export.reference import run
-from policykd.export.targets.table import target
+from policykd.exports import vectors as testing
+from policykd.exports.graph import Array, Feed, Graph
+from policykd.exports.interface import ACTION, Interface, Runtime, interface_of, random_noise
+from policykd.exports.manifest import Manifest, read_manifest
+from policykd.exports.of_student import graph_of, split
+from policykd.exports.reference import run
+from policykd.exports.targets.table import target
+from policykd.exports.tolerance import Tolerance
 from policykd.learn.session import Work
 from policykd.rollout.envs import EnvSpec
-from policykd.spine.errors import InputError
+from policykd.spine.errors import InputError, brief
 from policykd.spine.packing import Packing
 from policykd.spine.types import Turn
 from policykd.students.load import load_student
 from policykd.students.mlp import MlpStudent
 
 FIRST_SEED = 10_000
-_T = 3.5  # half the interval in standard errors: about 99.9 % of differences of equal policies lie inside
+_CHANCE = 0.001  # that equal policies are taken for different ones (Student's t, paired by seed)
 _SHARE = 0.02  # of the student's own spread and level: a smaller loss is none
 
 _WARM, _TIMED = 20, 300  # calls, one observation each
@@ -66,19 +67,106 @@ def verify_made(folder: Path, student: MlpStudent, spec: EnvSpec | None, check: 
 def _verified(
     manifest: Manifest, student: MlpStudent, spec: EnvSpec | None, check: Check, work: Work
 ) -> dict[str, Any]:
+    graph = _graph(manifest, student)
     runtime = target(manifest.target).load(manifest.folder, manifest.interface, manifest.facts)
     with work.stage("replay", total=testing.COUNT):
-        replayed = replay(manifest, runtime)
+        replayed = replay(manifest, runtime, graph)
         work.advance(testing.COUNT)
-    document = {
-        "target": manifest.target,
-        "vectors": replayed,
-        "latency": _latency(manifest, runtime),
-        "episodes": None,
-    }
+    speed = _latency(manifest, runtime)
+    document = {"target": manifest.target, "vectors": replayed, "latency": speed, "episodes": None}
     if check.episodes and spec is not None:
         document["episodes"] = play(manifest, runtime, student, spec, check, work)
     return {**document, "passed": True}
+
+
+def _graph(manifest: Manifest, student: MlpStudent) -> Graph:
+    """The graph of the student in the folder; InputError where the manifest is that of another."""
+    interface = manifest.interface
+    graph = graph_of(student, stochastic=interface.noise_size > 0, with_distribution=bool(interface.distribution))
+    if interface_of(graph) != interface:
+        raise InputError(f"{manifest.folder}: its manifest is not that of the student in it; export the student again")
+    return graph
+
+
+def replay(manifest: Manifest, runtime: Runtime, graph: Graph) -> dict[str, Any]:
+    """The test vectors, all at once and some one by one; InputError that says how many differ.
+
+    What must come out, and how near, is computed from the student anew, not believed.
+    """
+    stored = testing.read(manifest.folder, manifest.interface)
+    wanted, tolerance = testing.proof_of(graph, stored.feed)
+    n = len(wanted.feed)
+    if n < testing.COUNT or not _same(stored, wanted):
+        raise InputError(f"{manifest.folder}: its test vectors are not those of the student; export the student again")
+    found = _run(manifest, runtime, wanted.feed)
+    wrong = _wrong(manifest, tolerance, graph, found, wanted)
+    for row in range(0, n, 16):
+        one = wanted.rows(slice(row, row + 1))
+        wrong[row] |= bool(_wrong(manifest, tolerance, graph, _run(manifest, runtime, one.feed), one)[0])
+    if wrong.any():
+        first = int(np.flatnonzero(wrong)[0])
+        raise InputError(
+            f"{manifest.folder}: the {manifest.target} artifact is not the student: {int(wrong.sum())} of {n} test "
+            f"vectors differ by more than the tolerance; vector {first} gives {brief(found[ACTION][first].tolist())}, "
+            f"expected {brief(wanted.action[first].tolist())}"
+        )
+    return {"count": n, "worst": _worst(tolerance, found, wanted)}
+
+
+def _same(stored: testing.Vectors, wanted: testing.Vectors) -> bool:
+    """Whether the vectors say what the student does; another machine's last bits may differ."""
+    close = [
+        np.allclose(a, b, rtol=1e-9, atol=1e-9)
+        for a, b in ((stored.action, wanted.action), (stored.outputs, wanted.outputs))
+    ]
+    return all(close)
+
+
+def _run(manifest: Manifest, runtime: Runtime, feed: Feed) -> dict[str, Array]:
+    """What the runtime gives; InputError where it fails, or gives something of another shape."""
+    try:
+        found = runtime(feed)
+    except InputError:
+        raise
+    except Exception as error:  # each runtime has exceptions of its own
+        said = f"{type(error).__name__}: {brief(error)}"
+        raise InputError(
+            f"{manifest.folder}: the {manifest.target} artifact cannot be run ({said}); export the student again"
+        ) from error
+    interface = manifest.interface
+    shapes = {ACTION: (len(feed), *interface.action.shape)}
+    shapes |= {name: (len(feed), interface.n_outputs) for name in interface.distribution}
+    for name, shape in shapes.items():
+        if name not in found or np.shape(found[name]) != shape:
+            seen = np.shape(found[name]) if name in found else "nothing"
+            raise InputError(f"{manifest.folder}: {name} has shape {seen}, expected {shape}; export the student again")
+    return {name: np.asarray(found[name]) for name in shapes}
+
+
+def _wrong(
+    manifest: Manifest, tolerance: Tolerance, graph: Graph, found: dict[str, Array], wanted: testing.Vectors
+) -> np.ndarray:
+    """[B]: which vectors differ."""
+    n, names = len(wanted.feed), manifest.interface.distribution
+    if tolerance.action is not None:
+        wrong = tolerance.action.exceeded(found[ACTION], wanted.action).any(-1)
+    else:
+        differ = found[ACTION].reshape(n, -1) != wanted.action.reshape(n, -1)
+        wrong = (differ & (wanted.margin > tolerance.margin)).any(-1)
+    if names:
+        wrong = wrong | tolerance.outputs.exceeded(found[names[0]], wanted.outputs).any(-1)
+    if "log_std" in names:
+        wrong = wrong | ~np.isclose(found["log_std"], graph.head.log_std, rtol=1e-6, atol=1e-7).all(-1)
+    return np.asarray(wrong)
+
+
+def _worst(tolerance: Tolerance, found: dict[str, Array], wanted: testing.Vectors) -> float:
+    """The largest part of its tolerance that a number of an action is off; of choices, the part that differ."""
+    n, bound = len(wanted.feed), tolerance.action
+    action, expected = (np.asarray(x, np.float64).reshape(n, -1) for x in (found[ACTION], wanted.action))
+    if bound is None:
+        return float((action != expected).mean())
+    return float((np.abs(action - expected) / (bound.absolute + bound.relative * np.abs(expected))).max())
 
 
 def _latency(manifest: Manifest, runtime: Runtime) -> dict[str, Any]:
@@ -93,59 +181,6 @@ def _latency(manifest: Manifest, runtime: Runtime) -> dict[str, Any]:
     measured = spent[_WARM:]
     machine = f"{platform.machine()}, {platform.system()}"
     return {"median_us": float(np.median(measured)), "p99_us": float(np.quantile(measured, 0.99)), "machine": machine}
-
-
-def replay(manifest: Manifest, runtime: Runtime) -> dict[str, Any]:
-    """The test vectors, all at once and some one by one; InputError that says how many differ, and the worst."""
-    wanted = testing.read(manifest.folder, manifest.interface)
-    n = len(wanted.feed)
-    found = runtime(wanted.feed)
-    wrong = _wrong(manifest, found, wanted)
-    for row in range(0, n, 16):
-        alone = runtime(wanted.feed.rows(slice(row, row + 1)))
-        joined = {name: value[row : row + 1] for name, value in found.items()}
-        for name, value in alone.items():
-            if np.shape(value) != np.shape(joined[name]):
-                raise InputError(f"{manifest.folder}: {name} has shape {np.shape(value)} for one observation")
-        one = testing.Vectors(
-            wanted.feed.rows(slice(row, row + 1)), wanted.action[row : row + 1], wanted.outputs[row : row + 1],
-            wanted.margin[row : row + 1],
-        )  # fmt: skip
-        wrong[row] |= bool(_wrong(manifest, alone, one)[0])
-    if wrong.any():
-        first = int(np.flatnonzero(wrong)[0])
-        raise InputError(
-            f"{manifest.folder}: the {manifest.target} artifact is not the student: {int(wrong.sum())} of {n} test "
-            f"vectors differ by more than the tolerance; vector {first} gives "
-            f"{np.asarray(found[ACTION])[first].tolist()}, expected {np.asarray(wanted.action)[first].tolist()}"
-        )
-    return {"count": n, "worst": _worst(manifest, found, wanted)}
-
-
-def _wrong(manifest: Manifest, found: dict[str, Array], wanted: testing.Vectors) -> np.ndarray:
-    """[B]: which vectors differ."""
-    tolerance, interface = manifest.tolerance, manifest.interface
-    n = len(wanted.feed)
-    action = np.asarray(found[ACTION])
-    if action.shape != wanted.action.shape:
-        raise InputError(f"{manifest.folder}: actions have shape {action.shape}, expected {wanted.action.shape}")
-    if tolerance.action is not None:
-        wrong = tolerance.action.exceeded(action, wanted.action).any(-1)
-    else:
-        differ = (action.reshape(n, -1) != wanted.action.reshape(n, -1)) & (wanted.margin > tolerance.margin)
-        wrong = differ.any(-1)
-    if interface.distribution:
-        wrong = wrong | tolerance.outputs.exceeded(found[interface.distribution[0]], wanted.outputs).any(-1)
-    return np.asarray(wrong)
-
-
-def _worst(manifest: Manifest, found: dict[str, Array], wanted: testing.Vectors) -> float:
-    """The largest part of its tolerance that a number of an action is off; of choices, the part that differ."""
-    n, bound = len(wanted.feed), manifest.tolerance.action
-    action, expected = (np.asarray(x, np.float64).reshape(n, -1) for x in (found[ACTION], wanted.action))
-    if bound is None:
-        return float((action != expected).mean())
-    return float((np.abs(action - expected) / (bound.absolute + bound.relative * np.abs(expected))).max())
 
 
 class _InLoop:
@@ -172,8 +207,8 @@ def play(
     manifest: Manifest, runtime: Runtime, student: MlpStudent, spec: EnvSpec, check: Check, work: Work
 ) -> dict[str, Any]:
     """Whole episodes of the artifact and of the student on the same seeds; InputError where they are not worth the
-    same: where the mean difference is neither within chance (3.5 standard errors, paired by seed) nor small."""
-    seeds = range(FIRST_SEED, FIRST_SEED + max(check.episodes, 2))
+    same: where the mean difference is neither within chance (99.9 % by Student's t, paired by seed) nor small."""
+    seeds = range(FIRST_SEED, FIRST_SEED + check.episodes)
     interface, packing = manifest.interface, student.packing
     with work.stage("play", total=2 * len(seeds)):
         artifact = _InLoop(interface, packing, lambda feed: runtime(feed)[ACTION])
@@ -194,7 +229,9 @@ def play(
         "student": return_summary(ours.returns),
         "equal": int((gap == 0).sum()),
     }
-    if abs(float(gap.mean())) > max(_T * error, small):
+    from scipy.special import stdtrit
+
+    if abs(float(gap.mean())) > max(float(stdtrit(len(gap) - 1, 1 - _CHANCE / 2)) * error, small):
         raise InputError(
             f"{manifest.folder}: in the loop the {manifest.target} artifact returns {theirs.returns.mean():.4g}, the "
             f"student {ours.returns.mean():.4g} over the same {len(seeds)} episodes; they are not the same policy"

@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from policykd.export.c.header import header_of
-from policykd.export.c.layout import INT32, Layout
-from policykd.export.c.runtime import FILES, compiled
-from policykd.export.c.selftest import SelfTest, write_selftest
-from policykd.export.c.source import source_of
-from policykd.export.graph import Graph
-from policykd.export.interface import Interface, Runtime, interface_of
-from policykd.export.targets.table import Options
-from policykd.export.tolerance import Tolerance
-from policykd.export.vectors import Vectors
+from policykd.exports.c.header import header_of
+from policykd.exports.c.layout import INT32, Layout
+from policykd.exports.c.runtime import FILES, compiled
+from policykd.exports.c.selftest import SelfTest, write_selftest
+from policykd.exports.c.source import source_of
+from policykd.exports.graph import Graph
+from policykd.exports.interface import Interface, Runtime, interface_of
+from policykd.exports.targets.table import Options
+from policykd.exports.tolerance import Tolerance
+from policykd.exports.vectors import Vectors
 from policykd.spine.errors import InputError
 from policykd.spine.files import write_atomic
 

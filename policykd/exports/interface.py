@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from policykd.export.graph import Array, Feed, Graph, Port
+from policykd.exports.graph import Array, Feed, Graph, Port
 from policykd.spine.actions import DTYPES, ActionMap, sizes_of
 
 ACTION, MASK, NOISE = "action", "action_masks", "noise"

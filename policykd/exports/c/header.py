@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from policykd.export.c.layout import Layout, Member
-from policykd.export.c.source import Source
-from policykd.export.c.text import LARGEST, YOURS, remark
-from policykd.export.graph import Graph, Port
+from policykd.exports.c.layout import Layout, Member
+from policykd.exports.c.source import Source
+from policykd.exports.c.text import LARGEST, YOURS, remark
+from policykd.exports.graph import Graph, Port
 
 _LAWS = {
     "gumbel": "Gumbel noise, drawn anew for every call: the action is then a sample; all 0 give the mode",

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from policykd.export.c.layout import Layout
-from policykd.export.c.text import LARGEST, YOURS, constant, values
-from policykd.export.graph import Array, Feed, Graph
-from policykd.export.interface import interface_of
+from policykd.exports.c.layout import Layout
+from policykd.exports.c.text import LARGEST, YOURS, constant, values
+from policykd.exports.graph import Array, Feed, Graph
+from policykd.exports.interface import interface_of
 from policykd.spine.files import write_atomic
 
 FILE = "policy_selftest.c"

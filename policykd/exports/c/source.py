@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from policykd.export.c.arithmetic import functions, needed_by_noise, noise
-from policykd.export.c.layout import Layout
-from policykd.export.c.text import LARGEST, YOURS, constant, literal
-from policykd.export.graph import Activate, Array, Dense, Graph, Normalise
-from policykd.export.interface import interface_of
+from policykd.exports.c.arithmetic import functions, needed_by_noise, noise
+from policykd.exports.c.layout import Layout
+from policykd.exports.c.text import LARGEST, YOURS, constant, literal
+from policykd.exports.graph import Activate, Array, Dense, Graph, Normalise
+from policykd.exports.interface import interface_of
 
 BLOCK = 64
 """Inputs of a wide layer are summed in blocks of so many: one sum of 8,192 float32 numbers is 10 times less exact."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from policykd.export.graph import Graph
-from policykd.export.interface import Interface, Runtime
+from policykd.exports.graph import Graph
+from policykd.exports.interface import Interface, Runtime
 from policykd.spine.errors import InputError
 
 TARGETS = {
@@ -28,7 +28,7 @@ class Options:
 
 
 class Target(Protocol):
-    """A module of `policykd.export.targets`."""
+    """A module of `policykd.exports.targets`."""
 
     RUNS_CODE: bool
     """Whether opening its files runs what they hold (compiled code, pickles)."""
@@ -55,5 +55,5 @@ def target(name: str) -> Target:
     """The target of that name; InputError for another."""
     if name not in TARGETS:
         raise InputError(f"--to {name}: no such target, expected one of {', '.join(TARGETS)}, joined by commas")
-    module: object = importlib.import_module(f"policykd.export.targets.{TARGETS[name]}")
+    module: object = importlib.import_module(f"policykd.exports.targets.{TARGETS[name]}")
     return cast("Target", module)

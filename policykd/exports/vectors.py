@@ -16,9 +16,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from policykd.export.graph import Array, Feed, Graph, Normalise, Port
-from policykd.export.interface import Interface, random_noise
-from policykd.export.reference import margins, run
+from policykd.exports.graph import Array, Feed, Graph, Normalise, Port
+from policykd.exports.interface import Interface, random_noise
+from policykd.exports.reference import margins, run
+from policykd.exports.tolerance import Tolerance, margin_of, tolerance_of
 from policykd.spine.errors import InputError, brief
 from policykd.spine.files import write_atomic
 
@@ -39,11 +40,15 @@ class Vectors:
     outputs: Array
     margin: Array
 
+    def rows(self, index: Any) -> Vectors:
+        """The rows of `index`."""
+        return Vectors(self.feed.rows(index), self.action[index], self.outputs[index], self.margin[index])
+
 
 def feed_of(graph: Graph, recorded: Sequence[Array] | None, mask: Array | None, seed: int = 0) -> Feed:
     """COUNT vectors: of `recorded` observations (one array per port, with their masks), or synthetic ones."""
     rng = np.random.default_rng(seed)
-    drawn = _drawn(graph, rng)
+    drawn = draws(graph, rng)
     extremes = drawn.rows(_extremes(graph, drawn, rng))
     plain = COUNT - len(extremes)
     if recorded is None:
@@ -55,7 +60,8 @@ def feed_of(graph: Graph, recorded: Sequence[Array] | None, mask: Array | None, 
     return _joined(usual, extremes)
 
 
-def _drawn(graph: Graph, rng: np.random.Generator) -> Feed:
+def draws(graph: Graph, rng: np.random.Generator) -> Feed:
+    """4,096 observations about the normaliser's statistics, from near to far outside, with masks and noise."""
     normaliser = next(layer for layer in graph.layers if isinstance(layer, Normalise))
     std = 1.0 / np.where(normaliser.scale == 0, 1.0, normaliser.scale)
     widths = np.repeat(_WIDTHS, _DRAWN // len(_WIDTHS))[:, None]
@@ -117,6 +123,13 @@ def _joined(first: Feed, second: Feed) -> Feed:
 
     parts = tuple(both(a, b) for a, b in zip(first.observations, second.observations, strict=True))
     return Feed(parts, both(first.mask, second.mask), both(first.noise, second.noise))
+
+
+def proof_of(graph: Graph, feed: Feed) -> tuple[Vectors, Tolerance]:
+    """What must come out for the feed, by the reference in float64, and how near it must be."""
+    exact = run(graph, feed)
+    tolerance = tolerance_of(graph, feed, draws(graph, np.random.default_rng(1)))
+    return Vectors(feed, exact.action, exact.outputs, margin_of(graph, feed)), tolerance
 
 
 def write(vectors: Vectors, interface: Interface, folder: Path) -> None:

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from policykd.export.interface import Interface, interface_from_json
-from policykd.export.targets.table import TARGETS
-from policykd.export.tolerance import Bound, Tolerance
+from policykd.exports.interface import Interface, interface_from_json
+from policykd.exports.targets.table import TARGETS
+from policykd.exports.tolerance import Bound, Tolerance
 from policykd.spine.errors import InputError, brief
 from policykd.spine.files import write_json
 
 FILE = "manifest.json"
 FORMAT = 1
+_ALWAYS = ("README.md", "student.safetensors", "vectors.safetensors")
 _MAX_FILE, _MAX_EXPORT, _MAX_NAMES = 2**24, 2**31, 1000
 
 
@@ -68,6 +69,12 @@ def read_manifest(folder: Path) -> Manifest:
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
         reason = f"{type(error).__name__}: {brief(error)}"
         raise InputError(f"{path}: is no manifest of an export ({reason}); export the student again") from None
+    listed = facts.get("files")
+    if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
+        raise InputError(f"{path}: is no manifest of an export (facts.files); export the student again")
+    missing = sorted({*listed, *_ALWAYS} - files.keys())
+    if missing:
+        raise InputError(f"{path}: gives no sha256 of {brief(', '.join(missing))}; export the student again")
     _check_files(folder, files)
     return Manifest(folder, document["target"], interface, tolerance, facts, document)
 
@@ -107,7 +114,8 @@ def _check_files(folder: Path, files: dict[str, Any]) -> None:
         if odd or not parts or ".." in parts or PurePosixPath(name).is_absolute():
             raise InputError(f"{folder / FILE}: names the file {brief(name, 60)!r}, which does not lie in the folder")
         path = folder.joinpath(*parts)
-        if not path.is_file() or path.is_symlink():
+        way = [folder.joinpath(*parts[: end + 1]) for end in range(len(parts))]
+        if not path.is_file() or any(step.is_symlink() for step in way):
             raise InputError(f"{path}: missing, but {FILE} names it; export the student again")
         total += path.stat().st_size
         if total > _MAX_EXPORT:

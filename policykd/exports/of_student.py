@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from policykd.export.graph import Activate, Dense, Graph, Head, Layer, Normalise, Port
+from policykd.exports.graph import Activate, Dense, Graph, Head, Layer, Normalise, Port
 from policykd.spine.errors import InputError
 from policykd.spine.packing import Leaf, Packing
 from policykd.spine.spaces import encode_space

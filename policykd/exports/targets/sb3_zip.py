@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from policykd.export.graph import Array, Feed, Graph
-from policykd.export.interface import ACTION, Interface, Runtime
-from policykd.export.pickled import write_model, write_statistics
-from policykd.export.sb3_models import clamps_log_std, model_of, nowhere, statistics_of
-from policykd.export.sb3_plan import plan_of, refuse
-from policykd.export.targets.table import Options
-from policykd.export.trusted_loads import load_model, load_statistics
+from policykd.exports.graph import Array, Feed, Graph
+from policykd.exports.interface import ACTION, Interface, Runtime
+from policykd.exports.pickled import write_model, write_statistics
+from policykd.exports.sb3_models import clamps_log_std, model_of, nowhere, statistics_of
+from policykd.exports.sb3_plan import plan_of, refuse
+from policykd.exports.targets.table import Options
+from policykd.exports.trusted_loads import load_model, load_statistics
 from policykd.spine.errors import InputError, brief
 
 RUNS_CODE = True  # stable-baselines3 unpickles both files

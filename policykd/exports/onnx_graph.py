@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 import policykd
-from policykd.export.graph import Activate, Array, Dense, Graph, Normalise, Port
-from policykd.export.interface import ACTION, MASK, NOISE, interface_of
+from policykd.exports.graph import Activate, Array, Dense, Graph, Normalise, Port
+from policykd.exports.interface import ACTION, MASK, NOISE, interface_of
 
 LARGEST = float(np.finfo(np.float32).max)
 """In place of infinity, which readers of ONNX files need not take."""

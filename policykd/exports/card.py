@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import re
 from typing import Any
 
-from policykd.export.graph import Port
-from policykd.export.interface import interface_from_json
+from policykd.exports.graph import Port
+from policykd.exports.interface import interface_from_json
 from policykd.spine.spaces import describe_space
 from policykd.students.mlp import MlpStudent
+
+_NAME = re.compile(r"[A-Za-z0-9][\w./-]{0,99}", re.ASCII)
 
 
 def model_card(document: dict[str, Any], student: MlpStudent, example: str) -> str:
     """README.md: task, teacher, figures with intervals, limits, what goes in and out, and how to load it."""
-    figures = student.provenance.get("figures") or {}
-    teacher = student.provenance.get("teacher") or {}
+    figures, teacher = (_mapping(student.provenance.get(key)) for key in ("figures", "teacher"))
     size, interface = document["size"], interface_from_json(document["interface"])
     rows = [_input(port) for port in interface.ports]
     if interface.mask_size:
@@ -21,14 +24,15 @@ def model_card(document: dict[str, Any], student: MlpStudent, example: str) -> s
     if interface.noise_size:
         rows.append(f"| `noise` | [{interface.noise_size}] | {interface.law} noise, drawn anew for every action |")
     return _CARD.format(
-        task=figures.get("env") or "a task that its file does not name",
+        task=_word(figures.get("env")) or "a task that its file does not name",
         target=document["target"],
-        algo=teacher.get("algo", "unknown"),
-        sha=str(teacher.get("sha256", "unknown"))[:16],
+        algo=_word(teacher.get("algo")) or "unknown",
+        sha=_word(teacher.get("sha256"))[:16] or "unknown",
         figures=_figures(figures),
         params=size["params"],
         constants=size["constants"],
         macs=size["macs"],
+        cost=_cost(document["facts"]),
         inputs="\n".join(rows),
         action=describe_space(student.action_space),
         mode="sampled with the noise that you give" if interface.noise_size else "the most likely one",
@@ -40,10 +44,17 @@ def model_card(document: dict[str, Any], student: MlpStudent, example: str) -> s
     )
 
 
+def _cost(facts: dict[str, Any]) -> str:
+    flash, ram = facts.get("flash_bytes"), facts.get("ram_bytes")
+    return "" if flash is None else f"; {flash:,} bytes of constants in flash, {ram:,} bytes of RAM"
+
+
 def _filled(example: str, facts: dict[str, Any], figures: dict[str, Any]) -> str:
     """The example as Markdown, with the names that this export has."""
-    names = {"name": "policy", "env": figures.get("env") or "YOUR-ENVIRONMENT-v0", **facts}
-    for key in ("name", "env", "algorithm", "package"):
+    names = {"name": "policy", "env": _word(figures.get("env")) or "YOUR-ENVIRONMENT-v0", **facts}
+    if facts.get("normalised") == []:  # of an SB3 zip without statistics
+        example = "\n".join(line for line in example.splitlines() if "VecNormalize" not in line)
+    for key in ("name", "env", "algorithm", "package", "call"):
         example = example.replace("{" + key + "}", str(names.get(key, "")))
     return f"```{'c' if '#include' in example else 'python'}\n{example.strip()}\n```"
 
@@ -56,17 +67,31 @@ def _input(port: Port) -> str:
 def _figures(figures: dict[str, Any]) -> str:
     lines = []
     for who in ("student", "teacher"):
-        found = figures.get(f"{who}_return")
-        if isinstance(found, dict) and isinstance(found.get("ci95"), list):
-            low, high = found["ci95"]
-            lines.append(f"- {who}'s return: {found['mean']:.4g} (95 % interval {low:.4g} to {high:.4g})")
-    held = figures.get("retention")
-    if isinstance(held, dict):
-        low, high = held["ci95"]
-        lines.append(
-            f"- retention: {held['value']:.3f} ({low:.3f} to {high:.3f}) over {figures.get('episodes')} episodes"
-        )
+        found = _interval(figures.get(f"{who}_return"), "mean")
+        if found is not None:
+            lines.append("- {}'s return: {:.4g} (95 % interval {:.4g} to {:.4g})".format(who, *found))
+    held, episodes = _interval(figures.get("retention"), "value"), figures.get("episodes")
+    if held is not None and isinstance(episodes, int):
+        lines.append("- retention: {:.3f} ({:.3f} to {:.3f}) over {} episodes".format(*held, episodes))
     return "\n".join(lines) or "- none are recorded in the student's file"
+
+
+def _interval(found: Any, key: str) -> tuple[float, float, float] | None:
+    """A figure and its interval, where the file holds just that: it may come from anywhere."""
+    ends = _mapping(found).get("ci95")
+    numbers = [_mapping(found).get(key), *(ends if isinstance(ends, list) else [])]
+    if len(numbers) != 3 or not all(isinstance(x, int | float) and math.isfinite(x) for x in numbers):
+        return None
+    return float(numbers[0]), float(numbers[1]), float(numbers[2])
+
+
+def _mapping(found: Any) -> dict[str, Any]:
+    return found if isinstance(found, dict) else {}
+
+
+def _word(found: Any) -> str:
+    """A name out of a student's file, which goes into Markdown and code: plain names only, else ""."""
+    return found if isinstance(found, str) and _NAME.fullmatch(found) else ""
 
 
 _CARD = """# A student for {task}, as {target}
@@ -75,7 +100,7 @@ A small policy, distilled by policykd from a {algo} teacher (sha256 {sha}...).
 
 {figures}
 
-{params:,} parameters, {constants:,} constants of the normaliser, {macs:,} multiply-accumulates for one action.
+{params:,} parameters, {constants:,} constants of the normaliser, {macs:,} multiply-accumulates for one action{cost}.
 
 ## In and out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Sequence
@@ -9,20 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from policykd.evaluation.episodes import policy_actor, run_episodes
-from policykd.export import vectors as testing
-from policykd.export.card import model_card
-from policykd.export.graph import Graph
-from policykd.export.interface import interface_of
-from policykd.export.manifest import tolerance_json, write_manifest
-from policykd.export.module import GraphModule, inputs_of
-from policykd.export.of_student import graph_of, split
-from policykd.export.reference import run
-from policykd.export.targets.table import Options, target
-from policykd.export.tolerance import Tolerance, margin_of, tolerance_of
-from policykd.export.verify import Check, verify_made
+from policykd.exports import vectors as testing
+from policykd.exports.card import model_card
+from policykd.exports.graph import Graph
+from policykd.exports.interface import interface_of
+from policykd.exports.manifest import tolerance_json, write_manifest
+from policykd.exports.of_student import graph_of, split
+from policykd.exports.targets.table import Options, target
+from policykd.exports.tolerance import Tolerance
+from policykd.exports.verify import Check, verify_made
 from policykd.learn.session import Work
 from policykd.rollout.envs import EnvSpec
 from policykd.spine.artifact import save_artifact
@@ -59,10 +56,12 @@ def export_student(
     exists, weights that are not finite, or an export that does not act as the student does.
     """
     graph = graph_of(student, stochastic=wishes.stochastic, with_distribution=wishes.with_distribution)
+    places = [(name, folder.resolve()) for name, folder in places]
     for name, folder in places:
         target(name).check(graph, wishes.options)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise InputError(f"{folder}: exists and is not empty; choose another --out, or remove it")
+    made_parents = [parent for _, folder in places for parent in folder.parents if not parent.exists()]
     made = _vectors(graph, student, spec if wishes.vectors == "recorded" else None, work)
     partial = [folder.with_name(f".{folder.name}.{os.getpid()}.partial") for _, folder in places]
     try:
@@ -73,15 +72,29 @@ def export_student(
             checked = verify_made(place, student, spec, Check(wishes.episodes), work) if wishes.verify else None
             if checked is not None:
                 write_manifest(place, {**document, "latency": checked["latency"]})
-            documents.append({"target": name, "folder": str(folder), "verified": checked})
-        for (_, folder), place in zip(places, partial, strict=True):
-            if folder.is_dir():
-                folder.rmdir()
-            place.rename(folder)
+            size = {**document["size"], **{key: value for key, value in document["facts"].items() if "bytes" in key}}
+            documents.append({"target": name, "folder": str(folder), "size": size, "verified": checked})
+        _put(partial, [folder for _, folder in places])
         return documents
     finally:
         for place in partial:
             shutil.rmtree(place, ignore_errors=True)
+        for parent in sorted(set(made_parents), key=lambda path: -len(path.parts)):
+            with contextlib.suppress(OSError):  # those that hold something stay
+                parent.rmdir()
+
+
+def _put(partial: Sequence[Path], folders: Sequence[Path]) -> None:
+    """All folders in their places, or none."""
+    done: list[Path] = []
+    try:
+        for place, folder in zip(partial, folders, strict=True):
+            place.replace(folder)  # an empty folder there gives way
+            done.append(folder)
+    except OSError as error:
+        for folder in done:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,14 +112,7 @@ def _vectors(graph: Graph, student: MlpStudent, spec: EnvSpec | None, work: Work
             played = run_episodes(spec, policy_actor(student, True, 0), seeds, work, keep_visited=_RECORDED)
         recorded, mask = split(student.packing, played.visited), played.masks
     feed = testing.feed_of(graph, recorded, mask)
-    exact = run(graph, feed)
-    module = GraphModule(graph).eval()
-    inputs = inputs_of(interface_of(graph), feed)
-    with torch.no_grad():
-        action = module(*inputs)[0].numpy()
-        outputs = module.outputs(*inputs[: len(graph.ports)]).numpy()
-    tolerance = tolerance_of(graph, feed, action, outputs)
-    vectors = testing.Vectors(feed, exact.action, exact.outputs, margin_of(graph, feed))
+    vectors, tolerance = testing.proof_of(graph, feed)
     return _Made(vectors, tolerance, "synthetic" if spec is None else "recorded")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from policykd.export.graph import Law
+from policykd.exports.graph import Law
 
 # tanh: an odd polynomial near 0, else 1 - 2 / (exp(2x) + 1); coefficients of Cephes (S. Moshier: tanhf, expf, logf).
 # No bits of a float are looked at: powers of two are shifts, so that it is the same in C and in C++.

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from policykd.export.graph import Array
-from policykd.export.interface import MASK, NOISE, Interface
+from policykd.exports.graph import Array
+from policykd.exports.interface import MASK, NOISE, Interface
 
 _WORDS = """
     alignas alignof and and_eq asm auto bitand bitor bool break case catch char class compl concept const const_cast

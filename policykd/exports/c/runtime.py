@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from policykd.export.c.layout import Layout
-from policykd.export.graph import Array, Feed
-from policykd.export.interface import Interface
+from policykd.exports.c.layout import Layout
+from policykd.exports.graph import Array, Feed
+from policykd.exports.interface import Interface
 from policykd.spine.errors import InputError, brief
 
 FILES = ("policy.h", "policy.c")

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from policykd.export.c.layout import INT32
-from policykd.export.graph import Array
+from policykd.exports.c.layout import INT32
+from policykd.exports.graph import Array
 
 YOURS = "This file is yours: what policykd generates belongs to whoever generates it, without conditions."
 LARGEST = float(np.finfo(np.float32).max)

@@ -17,7 +17,7 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 from torch import nn
 
-from policykd.export.graph import Activate, Dense, Floats, Graph, Normalise, Port
+from policykd.exports.graph import Activate, Dense, Floats, Graph, Normalise, Port
 from policykd.spine.errors import InputError
 from policykd.spine.spaces import decode_space
 

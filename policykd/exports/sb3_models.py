@@ -11,9 +11,9 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import nn
 
-from policykd.export.graph import Activate, Dense, Floats, Graph, Normalise
-from policykd.export.sb3_plan import Plan, key_of, shares
-from policykd.export.sb3_policies import StudentFeatures
+from policykd.exports.graph import Activate, Dense, Floats, Graph, Normalise
+from policykd.exports.sb3_plan import Plan, key_of, shares
+from policykd.exports.sb3_policies import StudentFeatures
 from policykd.spine.spaces import decode_space
 
 CRITIC = {"PPO": [64, 64], "MaskablePPO": [64, 64], "SAC": [256, 256]}  # stable-baselines3's own defaults

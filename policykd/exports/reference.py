@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from policykd.export.graph import Activate, Array, Dense, Feed, Graph, Normalise, Port, Result
+from policykd.exports.graph import Activate, Array, Dense, Feed, Graph, Normalise, Port, Result
 from policykd.spine.masks import masked_logits
 
 

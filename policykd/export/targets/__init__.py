@@ -1,1 +1,0 @@
-"""The targets: each is one module with `check`, `write` and `load`, listed in `policykd.export.targets.table`."""
