@@ -62,7 +62,10 @@ def test_a_package_of_the_users_own(bare_zip, tmp_path, monkeypatch):
     result = _check(run)
     assert result["backend"] == "sync"
     assert result["success"] is not None
-    assert load_config(str(run.folder / "config.yaml")).env.kwargs == {"mass": 0.2}
+    again = str(run.folder / "config.yaml")
+    with pytest.raises(InputError, match=r"a configuration alone may not .*--allow-import"):
+        load_config(again)
+    assert load_config(again, vouched=True).env.kwargs == {"mass": 0.2}
 
 
 def test_a_factory_and_a_live_model(tmp_path):

@@ -136,6 +136,20 @@ def test_sabotage_is_caught_by_replay(name: str, what: str, harm: Any, to: str, 
         api.verify(folder, episodes=0, trust=True)
 
 
+@pytest.mark.parametrize("to", ["torch", "sb3"])
+@pytest.mark.parametrize("name", NAMES)
+def test_sabotage_is_caught_where_the_artifact_is_an_archive(name: str, to: str, tmp_path: Path) -> None:
+    folder = exported(name, to, tmp_path / "out", verify=False)
+    document = read_manifest(folder).document
+    for harm in (lambda g: _flipped(g, 3), _not_normalised, _swapped):
+        for file in document["facts"]["files"]:
+            (folder / file).unlink(missing_ok=True)
+        document["facts"] = target(to).write(harm(graph_of(named(name))), folder, Options())
+        write_manifest(folder, {key: value for key, value in document.items() if key not in ("files", "format")})
+        with pytest.raises(InputError, match=f"the {to} artifact is not the student: .* of 256 test vectors differ"):
+            api.verify(folder, episodes=0, trust=True)
+
+
 def test_a_changed_file_is_refused_by_its_hash(tmp_path: Path) -> None:
     folder = exported("gaussian", "onnx", tmp_path / "out")
     data = bytearray((folder / "policy.onnx").read_bytes())
