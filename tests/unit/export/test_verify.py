@@ -24,6 +24,7 @@ from policykd.exports.module import named as computed
 from policykd.exports.of_student import graph_of
 from policykd.exports.reference import run
 from policykd.exports.targets.table import Options, target
+from policykd.exports.vectors import draws, read
 from policykd.exports.verify import replay
 from policykd.loss.distributions import Categorical
 from policykd.spine.actions import ActionMap
@@ -33,6 +34,7 @@ from policykd.students.mlp import MlpStudent
 from policykd.students.normaliser import Normaliser
 from tests.support.core import FAMILIES, student
 from tests.support.matrix import DICT
+from tests.unit.export.test_c99 import on_cortex_m4f
 
 SYNTHETIC = Wishes(vectors="synthetic", episodes=0)
 NAMES = ["categorical", "multi", "bernoulli", "gaussian", "squashed", "masked"]
@@ -105,8 +107,9 @@ def _swapped(graph: Graph) -> Graph:
 
 
 def _unbounded(graph: Graph) -> Graph:
-    action = graph.action
-    return replace(graph, action=ActionMap("clip", action.shape, action.dtype, (-1e30,) * 2, (1e30,) * 2))
+    action, wide = graph.action, {"low": [-1e30] * 2, "high": [1e30] * 2}  # SB3 clips to the space itself
+    free = ActionMap("clip", action.shape, action.dtype, (-1e30,) * 2, (1e30,) * 2)
+    return replace(graph, action=free, action_space={**graph.action_space, **wide})
 
 
 def _unsquashed(graph: Graph) -> Graph:
@@ -124,30 +127,18 @@ SABOTAGE: list[tuple[str, str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("to", ["onnx", "c"])
+@pytest.mark.parametrize("to", ["onnx", "c", "torch", "sb3"])
 @pytest.mark.parametrize(("name", "what", "harm"), SABOTAGE, ids=[f"{name}-{what}" for name, what, _ in SABOTAGE])
 def test_sabotage_is_caught_by_replay(name: str, what: str, harm: Any, to: str, tmp_path: Path) -> None:
     folder = exported(name, to, tmp_path / "out", verify=False)
     document = read_manifest(folder).document
-    target(to).write(harm(graph_of(named(name))), folder, Options())
+    for file in document["facts"]["files"]:
+        (folder / file).unlink()
+    document["facts"] = target(to).write(harm(graph_of(named(name))), folder, Options())
     write_manifest(folder, {key: value for key, value in document.items() if key not in ("files", "format")})
     read_manifest(folder)  # every hash is right
     with pytest.raises(InputError, match=f"the {to} artifact is not the student: .* of 256 test vectors differ"):
         api.verify(folder, episodes=0, trust=True)
-
-
-@pytest.mark.parametrize("to", ["torch", "sb3"])
-@pytest.mark.parametrize("name", NAMES)
-def test_sabotage_is_caught_where_the_artifact_is_an_archive(name: str, to: str, tmp_path: Path) -> None:
-    folder = exported(name, to, tmp_path / "out", verify=False)
-    document = read_manifest(folder).document
-    for harm in (lambda g: _flipped(g, 3), _not_normalised, _swapped):
-        for file in document["facts"]["files"]:
-            (folder / file).unlink(missing_ok=True)
-        document["facts"] = target(to).write(harm(graph_of(named(name))), folder, Options())
-        write_manifest(folder, {key: value for key, value in document.items() if key not in ("files", "format")})
-        with pytest.raises(InputError, match=f"the {to} artifact is not the student: .* of 256 test vectors differ"):
-            api.verify(folder, episodes=0, trust=True)
 
 
 def test_a_changed_file_is_refused_by_its_hash(tmp_path: Path) -> None:
@@ -295,14 +286,7 @@ def test_a_right_program_that_adds_in_another_order_passes(name: str, tmp_path: 
     folder = exported(name, "onnx", tmp_path / "out", with_distribution=True)
     manifest, graph = read_manifest(folder), graph_of(named(name), with_distribution=True)
     for _ in range(20):
-        layers = list(graph.layers)
-        for index in (1, 3):
-            one, two = layers[index], layers[index + 2]
-            assert isinstance(one, Dense) and isinstance(two, Dense)
-            order = rng.permutation(len(one.bias))
-            layers[index] = Dense(one.weight[:, order], one.bias[order])
-            layers[index + 2] = Dense(two.weight[order], two.bias)
-        module = GraphModule(replace(graph, layers=tuple(layers)))
+        module = GraphModule(_reordered(graph, rng))
 
         def runtime(feed: Any, module: Any = module) -> Any:
             with torch.no_grad():
@@ -413,3 +397,40 @@ def test_the_self_test_that_is_shipped_passes_however_it_is_compiled(name: str, 
     (folder / "policy_selftest.c").write_text(harmed)
     subprocess.run(["gcc", *files, "-o", "test"], cwd=folder, check=True)
     assert subprocess.run(["./test"], cwd=folder, check=False).returncode == 1
+
+
+@pytest.mark.parametrize("more", [(), ("-DPOLICY_NO_MATH_H",)], ids=["math.h", "no-math.h"])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_self_test_that_is_shipped_passes_on_a_cortex_m4f(name: str, more: tuple[str, ...], tmp_path: Path) -> None:
+    on_cortex_m4f(exported(name, "c", tmp_path / "out"), *more)
+
+
+@pytest.mark.parametrize("name", list(FAMILIES))
+def test_the_tolerance_is_at_most_four_errors_of_float32(name: str, tmp_path: Path) -> None:
+    """The errors are measured another way here: the torch module of the same function, hidden units reordered."""
+    folder = exported(name, "onnx", tmp_path / "out")
+    manifest, graph, rng = read_manifest(folder), graph_of(named(name)), np.random.default_rng(5)
+    error, largest = np.zeros(graph.head.size), np.zeros(graph.head.size)
+    for feed in (read(folder, manifest.interface).feed, draws(graph, np.random.default_rng(1))):
+        exact = run(graph, feed).outputs
+        largest = np.maximum(largest, np.abs(exact).max(0))
+        for _ in range(20):
+            with torch.no_grad():
+                ports = inputs_of(manifest.interface, feed)[: len(graph.ports)]
+                found = GraphModule(_reordered(graph, rng)).outputs(*ports).numpy().astype(np.float64)
+            error = np.maximum(error, np.abs(found - exact).max(0))
+    bound = manifest.tolerance.outputs
+    assert (bound.absolute + bound.relative * largest <= 4 * error * 1.25).all()  # two estimates of one maximum
+    assert (bound.absolute + bound.relative * largest >= error).all()
+
+
+def _reordered(graph: Graph, rng: np.random.Generator) -> Graph:
+    """The same function with its hidden units in another order."""
+    layers = list(graph.layers)
+    for index in (1, 3):
+        one, two = layers[index], layers[index + 2]
+        assert isinstance(one, Dense) and isinstance(two, Dense)
+        order = rng.permutation(len(one.bias))
+        layers[index] = Dense(one.weight[:, order], one.bias[order])
+        layers[index + 2] = Dense(two.weight[order], two.bias)
+    return replace(graph, layers=tuple(layers))
