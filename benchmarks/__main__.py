@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import family, latency, retention
+from benchmarks import family, honesty, latency, retention
 
-BENCHMARKS = {"retention": retention, "family": family, "latency": latency}
+BENCHMARKS = {"retention": retention, "family": family, "latency": latency, "honesty": honesty}
 
 
 def main() -> int:
@@ -18,6 +18,7 @@ def main() -> int:
     parser.add_argument("--teachers", type=Path, default=Path("../shared/teachers"), help="folder of RL-Zoo teachers")
     parser.add_argument("--only", nargs="*", default=[], help="teachers (ALGO/ENV_1) instead of all")
     parser.add_argument("--seeds", type=int, default=3, help="training seeds or repeats")
+    parser.add_argument("--repeats", type=int, default=200, help="simulated searches of each kind (honesty)")
     parser.add_argument("--out", type=Path, help="a folder for the pages")
     options = parser.parse_args()
     unknown = set(options.names) - BENCHMARKS.keys()

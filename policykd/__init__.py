@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         play,
         rank,
         resume,
+        shrink,
         train_teacher,
         verify,
     )
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "policykd.api": (
         *("Run", "distill", "evaluate", "export", "inspect", "load_teacher", "play", "rank", "resume", "train_teacher"),
-        "verify",
+        *("shrink", "verify"),
     ),
     "policykd.spine.config.load": ("load_config", "load_train_config"),
     "policykd.spine.config.schema": ("Config", "TrainConfig"),
@@ -59,6 +60,7 @@ __all__ = [
     "play",
     "rank",
     "resume",
+    "shrink",
     "train_teacher",
     "verify",
 ]

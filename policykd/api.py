@@ -34,6 +34,7 @@ __all__ = [
     "play",
     "rank",
     "resume",
+    "shrink",
     "train_teacher",
     "verify",
 ]
@@ -59,9 +60,37 @@ def distill(
         raise InputError(f"config is a {type(config).__name__}, expected a Config: make one with policykd.load_config")
     if env is not None and not callable(env):
         raise InputError(f"env is a {type(env).__name__}, expected a function: name an id as env.id of the Config")
+    if config is not None and config.search is not None:
+        raise InputError("search: a setting of policykd shrink, of no use to distill: use shrink, or leave it out")
     task = open_task(config or Config(), teacher, env)
     path = _free_folder(out, Path("runs"), task.name)
     return run_task(RunFolder(path, fresh=out is None), task, tracker or NullTracker(), stop or NeverStop())
+
+
+def shrink(
+    config: Config | None = None,
+    *,
+    teacher: Any = None,
+    env: Callable[..., Any] | None = None,
+    out: Path | str | None = None,
+    tracker: Tracker | None = None,
+    stop: StopFlag | None = None,
+) -> Run:
+    """Finds the smallest student that still does the job: `distill`, over a grid of sizes, with a gate on fresh seeds.
+
+    `config.gate.keep` is 0.99 by default; `config.search` says how to look, and what the student may cost. Arguments
+    and errors as in `distill`. The run's `passed` is False where no student passed: it then holds the best.
+    """
+    from policykd.search.run import shrink as search
+    from policykd.search.run import shrink_config, with_grid
+
+    if not isinstance(config, Config | None):
+        raise InputError(f"config is a {type(config).__name__}, expected a Config: make one with policykd.load_config")
+    if env is not None and not callable(env):
+        raise InputError(f"env is a {type(env).__name__}, expected a function: name an id as env.id of the Config")
+    task = with_grid(open_task(shrink_config(config or Config()), teacher, env))
+    path = _free_folder(out, Path("runs"), f"shrink-{task.name}")
+    return run_task(RunFolder(path, fresh=out is None), task, tracker or NullTracker(), stop or NeverStop(), search)
 
 
 def resume(
@@ -84,8 +113,11 @@ def resume(
     if finished is not None:
         (tracker or NullTracker()).note(f"{path}: this run is finished; here is its result")
         return finished
+    from policykd.search.run import shrink as search
+
     task = open_task(load_config(str(path / "config.yaml"), vouched=trust), teacher, env)
-    return run_task(run_folder, task, tracker or NullTracker(), stop or NeverStop())
+    body = None if task.config.search is None else search
+    return run_task(run_folder, task, tracker or NullTracker(), stop or NeverStop(), body)
 
 
 def evaluate(

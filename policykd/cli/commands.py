@@ -114,7 +114,7 @@ def distill(
     }
     if resume is not None:
         others = [value for option, value in named.items() if option != "trust"]
-        _alone(resume, [config, out, print_config or None, *(overrides or []), *others])
+        alone(resume, [config, out, print_config or None, *(overrides or []), *others])
         return _distill(None, None, resume, trust=trust)
     from policykd.spine.config.load import load_config, resolved_yaml
 
@@ -125,7 +125,8 @@ def distill(
     return _distill(settings, out, None)
 
 
-def _alone(resume: Path, others: list[Any]) -> None:
+def alone(resume: Path, others: list[Any]) -> None:
+    """InputError where something else is given beside --resume."""
     if any(other is not None for other in others):
         raise InputError(
             f"--resume {resume} continues a run with its own configuration: leave the other options and settings out "

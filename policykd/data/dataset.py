@@ -23,6 +23,11 @@ class Dataset:
     def __len__(self) -> int:
         return self._size
 
+    @property
+    def params(self) -> Tensor:
+        """Teacher parameters [M, P] of all states that it holds."""
+        return self._params[: self._size]
+
     def append(self, inputs: Tensor, params: Tensor) -> int:
         """Adds states [K, O] with labels [K, P]; returns how many old (or surplus) ones were dropped for it."""
         surplus = max(len(inputs) - self.max_states, 0)

@@ -19,6 +19,7 @@ from policykd.students.family import members_of
 
 _STEPS_PER_ROUND = 4096
 _LEAST_ENVS = 4
+_GATE_TIMESTEPS = 400_000  # of one attempt to show that a student holds what is demanded
 _TOP_GAP = 2.0  # median gap of the two best logits of a Q-value teacher: the best action has probability 0.88 or more
 
 
@@ -38,7 +39,8 @@ def resolve(config: Config, info: TeacherInfo, teacher: TeacherPolicy, spec: Env
     if width == "auto":
         width = default_width(n_inputs, teacher.distribution.n_means, info)
     student = student.model_copy(update={"width": width})
-    members = len(members_of(student))
+    # a search shares the environments out among the members near its border, as many as there are
+    members = 1 if config.search is not None else len(members_of(student))
     update = {
         "env": config.env.model_copy(
             update={
@@ -57,6 +59,7 @@ def resolve(config: Config, info: TeacherInfo, teacher: TeacherPolicy, spec: Env
         ),
         "loss": config.loss.model_copy(update={"q_temperature": _q_temperature(config, teacher, measured)}),
         "update": config.update.model_copy(update={"n_updates": _n_updates(config, teacher)}),
+        "gate": config.gate.model_copy(update={"most_episodes": _most_episodes(config, measured)}),
         "device": resolve_device(config.device),
     }
     return config.model_copy(update=update)
@@ -100,6 +103,14 @@ def _rollout(config: Config, spec: EnvSpec, measured: Measured, members: int) ->
             f"rollout.n_envs {n_envs} does not divide among {members} members: use a multiple of {members}, or auto"
         )
     return {"n_envs": n_envs, "n_steps": n_steps, "timesteps": total}
+
+
+def _most_episodes(config: Config, measured: Measured) -> int:
+    """As many as cost about as much as a run, within bounds; never fewer than the least."""
+    if config.gate.most_episodes != "auto":
+        return config.gate.most_episodes
+    fitting = int(np.clip(_GATE_TIMESTEPS / max(measured.episode_length, 1.0), 400, 1000))
+    return max(fitting, config.gate.least_episodes)
 
 
 def _student_stochastic(config: Config, teacher: TeacherPolicy) -> bool:

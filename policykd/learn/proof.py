@@ -2,56 +2,79 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 import policykd
-from policykd.evaluation.episodes import Episodes, policy_actor, random_actor, run_episodes
-from policykd.evaluation.stats import Retention, retention, return_summary, worst_decile
-from policykd.evaluation.watched import agreement_in, watched
+from policykd.evaluation.confirm import Attempt, Demand, confirm
+from policykd.evaluation.gate import NOTHING, Paired, in_words, interval
+from policykd.evaluation.stats import retention, return_summary, worst_decile
 from policykd.learn.methods.distill import Distilled
 from policykd.learn.notes import notes_of
 from policykd.learn.session import Session
+from policykd.learn.trial import Trial
+from policykd.spine.config.schema import GateConfig
 from policykd.students.mlp import MlpStudent
 
-_VISITED_FOR_AGREEMENT = 20_000
+
+@dataclass(frozen=True)
+class Proof:
+    """Report episodes of all three on `seeds`, which chose nothing. `attempt` is the gate's, None where nothing was
+    demanded; `number` says which one it was, counted from 0."""
+
+    seeds: range
+    paired: Paired
+    agreement: float
+    success: float | None
+    attempt: Attempt | None = None
+    number: int = 0
 
 
-def prove(session: Session, student: MlpStudent) -> dict[str, Any]:
-    """Report episodes of all three; the teacher's and the random policy's are measured once for a run and kept."""
-    config, folder, work = session.config, session.folder, session.work
-    seeds = session.report_seeds
-    facts = folder.load_facts("report") or {}
-    with work.stage("report", total=3 * len(seeds)):
-        for name in ("teacher", "random"):
-            if name in facts:
-                work.advance(len(seeds))
-                continue
-            if name == "teacher":
-                actor = policy_actor(session.teacher, config.evaluate.deterministic, config.seed)
-            else:
-                actor = random_actor(session.teacher.action_space, config.seed)
-            facts[name] = _facts(run_episodes(session.spec, actor, seeds, work))
-            folder.save_facts("report", facts)
-        actor = watched(policy_actor(student, config.evaluate.deterministic, config.seed), session.teacher)
-        episodes = run_episodes(session.spec, actor, seeds, work, keep_visited=_VISITED_FOR_AGREEMENT)
-        facts["student"] = _facts(episodes)
-        facts["agreement"] = agreement_in(episodes, actor, session.teacher, student)
-    return facts
+@dataclass(frozen=True)
+class Proved:
+    """A student, its report episodes, and the timesteps of the whole run."""
+
+    student: MlpStudent
+    proof: Proof
+    timesteps: int
 
 
-def _facts(episodes: Episodes) -> dict[str, Any]:
-    return {"returns": episodes.returns.tolist(), "success": episodes.success_rate}
+def prove(session: Session, student: MlpStudent, *, number: int = 0, before: Paired = NOTHING) -> Proof:
+    """Plays the report episodes: as many as are configured, or, where retention is demanded, as many as the gate needs.
+
+    `before`: selection episodes of this student, which tell the gate how to bet.
+    """
+    demand = demand_of(session)
+    if demand is None:
+        seeds = session.report_seeds
+        trial = Trial(session, student, "report", seeds.start)
+        with session.work.stage("report", total=3 * len(seeds)):
+            paired = trial.play(seeds)
+        return Proof(seeds, paired, trial.agreement, trial.success)
+    first = session.config.evaluate.first_seed
+    trial = Trial(session, student, f"report-{number}", first + number * demand.most)
+    with session.work.stage("report", total=3 * demand.most):
+        attempt = confirm(trial.play, first, demand, number, before)
+    return Proof(attempt.seeds, attempt.paired, trial.agreement, trial.success, attempt, number)
 
 
-def build_result(session: Session, distilled: Distilled, facts: dict[str, Any], file_bytes: int) -> dict[str, Any]:
+def demand_of(session: Session) -> Demand | None:
+    """What the gate of the configuration asks of a student; None where it asks nothing."""
+    gate = session.config.gate
+    if gate.keep is None:
+        return None
+    assert isinstance(gate.most_episodes, int)  # settled by `policykd.learn.defaults`
+    return Demand(gate.keep, gate.margin, gate.least_episodes, gate.most_episodes, session.attempts)
+
+
+def build_result(session: Session, proved: Proved, file_bytes: int) -> dict[str, Any]:
     """The document of result.json (docs/result.md, tests/schema/result.schema.json)."""
-    config, info = session.config, session.teacher.info
-    teacher, student, random = (np.asarray(facts[name]["returns"]) for name in ("teacher", "student", "random"))
-    held = retention(teacher, student, random, config.seed)
-    size = distilled.student.footprint
-    select, report = session.select_seeds, session.report_seeds
+    config, info, proof = session.config, session.teacher.info, proved.proof
+    teacher, student, random = proof.paired.teacher, proof.paired.student, proof.paired.random
+    size = proved.student.footprint
+    select, report = session.select_seeds, proof.seeds
     result: dict[str, Any] = {
         "format": 1,
         "policykd": policykd.__version__,
@@ -77,25 +100,43 @@ def build_result(session: Session, distilled: Distilled, facts: dict[str, Any], 
             "return": return_summary(student),
         },
         "random": {"return": return_summary(random)},
-        "retention": {"value": held.value, "ci95": [held.low, held.high]},
+        "retention": _retention(proof, config.seed),
         "compression": info.footprint.params / size.params if info.footprint.params else None,
-        "agreement": facts["agreement"],
+        "agreement": proof.agreement,
         "worst_decile": {"teacher": worst_decile(teacher), "student": worst_decile(student)},
-        "success": facts["student"]["success"],
+        "success": proof.success,
         "episodes": len(report),
         "seeds": {"train": config.seed, "select": [select[0], select[-1]], "report": [report[0], report[-1]]},
-        "timesteps": distilled.timesteps,
+        "timesteps": proved.timesteps,
         "seconds": _seconds(session.work.seconds),
         "notes": notes_of(config, session.teacher),
     }
-    if config.gate.keep is not None:
-        result["gate"] = gate(held, config.gate.keep, config.gate.margin)
+    if proof.attempt is not None:
+        result["gate"] = gate_document(proof, config.gate)
     return result
 
 
-def gate(held: Retention, keep: float, margin: float) -> dict[str, Any]:
-    """Non-inferior to `keep` with `margin`: the interval's lower end is at least keep - margin."""
-    return {"keep": keep, "margin": margin, "lower": held.low, "attempts": 1, "passed": held.low >= keep - margin}
+def _retention(proof: Proof, seed: int) -> dict[str, Any]:
+    """Bootstrap where nothing is claimed. A claim needs an interval that stays wide where no failure was seen."""
+    if proof.attempt is None:
+        held = retention(proof.paired.teacher, proof.paired.student, proof.paired.random, seed)
+        return {"value": held.value, "ci95": [held.low, held.high], "interval": "bootstrap"}
+    return {"value": proof.paired.retention, "ci95": list(interval(proof.paired)), "interval": "betting"}
+
+
+def gate_document(proof: Proof, gate: GateConfig) -> dict[str, Any]:
+    """`gate` of result.json: `lower` is the end of the interval at this attempt's share of the error."""
+    attempt = proof.attempt
+    assert attempt is not None and gate.keep is not None
+    return {
+        "keep": gate.keep,
+        "margin": gate.margin,
+        "claim": in_words(gate.keep, gate.margin),
+        "lower": attempt.lower,
+        "error": attempt.error,
+        "attempts": proof.number + 1,
+        "passed": attempt.passed,
+    }
 
 
 def frontier(

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from policykd.learn.methods.distill import Distilled, distill
+from policykd.learn.methods.distill import distill
 from policykd.learn.notes import notes_of
-from policykd.learn.proof import build_result, frontier, prove
+from policykd.learn.proof import Proved, build_result, frontier, prove
 from policykd.learn.session import Session, Work, prepare
 from policykd.rollout.envs import EnvSpec, factory_spec, teacher_spec
 from policykd.rollout.fit import fit
@@ -32,6 +32,7 @@ from policykd.teachers.base import Teacher
 from policykd.teachers.load import HUB, load_teacher
 
 _LIVE = "live "
+STUDENT = "student.safetensors"
 MAX_INPUTS = 8192  # of a student: the labelled states of a run lie in memory
 
 
@@ -113,8 +114,15 @@ def finished_run(folder: RunFolder) -> Run | None:
     return Run(folder.path, result, load_student(folder.path))
 
 
-def run_task(folder: RunFolder, task: Task, tracker: Tracker, stop: StopFlag) -> Run:
-    """Starts or continues the run in its folder. Raises InputError, NumericsError, Interrupted."""
+Body = Callable[[Session], Run]
+"""All between the settled configuration and the finished run."""
+
+
+def run_task(folder: RunFolder, task: Task, tracker: Tracker, stop: StopFlag, body: Body | None = None) -> Run:
+    """Starts or continues the run in its folder; `body` is what it does, by default a distillation.
+
+    Raises InputError, NumericsError, Interrupted.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(task.config.threads)
     try:
@@ -123,7 +131,7 @@ def run_task(folder: RunFolder, task: Task, tracker: Tracker, stop: StopFlag) ->
             if not (folder.path / "config.yaml").is_file():
                 write_atomic(folder.path / "config.yaml", resolved_yaml(task.config).encode())
             try:
-                return _run(folder, task, Work(Fanout([tracker, board]), stop))
+                return _run(folder, task, Work(Fanout([tracker, board]), stop), body or _distillation)
             except Interrupted as error:
                 raise Interrupted(f"{error}; continue with --resume {folder.path}") from None
             finally:
@@ -132,14 +140,27 @@ def run_task(folder: RunFolder, task: Task, tracker: Tracker, stop: StopFlag) ->
         torch.set_num_threads(threads)
 
 
-def _run(folder: RunFolder, task: Task, work: Work) -> Run:
+def _run(folder: RunFolder, task: Task, work: Work, body: Body) -> Run:
     for line in task.teacher.info.notes:
         work.tracker.note(line)
     teacher = task.teacher.to(resolve_device(task.config.device))
     session = prepare(task.config, teacher, task.spec, folder, work)
     for line in notes_of(session.config, session.teacher):
         work.tracker.note(line)
-    return _conclude(session, distill(session))
+    return body(session)
+
+
+def _distillation(session: Session) -> Run:
+    """The student is safe before it is judged."""
+    distilled = distill(session)
+    save_artifact(session.folder.path / STUDENT, *signed(session, distilled.student, {}).to_artifact())
+    proof = prove(session, distilled.student)
+    specs = tuple(members_of(session.config.student))
+
+    def documents(result: dict[str, Any]) -> dict[str, Any]:
+        return {"frontier.json": frontier(session, distilled, result, specs)} if len(specs) > 1 else {}
+
+    return conclude(session, Proved(distilled.student, proof, distilled.timesteps), {}, documents)
 
 
 def _first_new_points(folder: RunFolder) -> dict[str, int] | None:
@@ -150,25 +171,30 @@ def _first_new_points(folder: RunFolder) -> dict[str, int] | None:
     return {"update/": latest["updates"], "loss/": latest["updates"], "": latest["timesteps"] + 1}
 
 
-def _conclude(session: Session, distilled: Distilled) -> Run:
-    """The student is safe before it is judged; the judged one, with its figures, takes its place."""
-    path = session.folder.path / "student.safetensors"
-    save_artifact(path, *_signed(session, distilled.student, {}).to_artifact())
-    facts = prove(session, distilled.student)
-    draft = build_result(session, distilled, facts, 0)
-    student = _signed(session, distilled.student, _figures(draft))
+def conclude(
+    session: Session,
+    proved: Proved,
+    more: dict[str, Any],
+    documents: Callable[[dict[str, Any]], dict[str, Any]],
+) -> Run:
+    """The judged student, with its figures, and every document of the run; result.json last.
+
+    `more` goes into result.json; `documents` gives other files' contents by name, once the result is known.
+    """
+    path = session.folder.path / STUDENT
+    draft = build_result(session, proved, 0) | more
+    student = signed(session, proved.student, _figures(draft))
     size = save_artifact(path, *student.to_artifact())
-    result = build_result(session, distilled, facts, size)
-    specs = tuple(members_of(session.config.student))
-    if len(specs) > 1:
-        write_json(session.folder.path / "frontier.json", frontier(session, distilled, result, specs))
+    result = build_result(session, proved, size) | more
+    for name, document in documents(result).items():
+        write_json(session.folder.path / name, document)
     session.work.tracker.hparams(session.config.model_dump(mode="json"), _final(result))
     write_json(session.folder.path / "result.json", result)
     session.folder.drop_shards()
     return Run(session.folder.path, result, student)
 
 
-def _signed(session: Session, student: MlpStudent, figures: dict[str, Any]) -> MlpStudent:
+def signed(session: Session, student: MlpStudent, figures: dict[str, Any]) -> MlpStudent:
     """The student on the CPU with its origin: no times, no paths, so that equal runs give equal bytes."""
     import policykd
 

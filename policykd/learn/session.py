@@ -71,6 +71,11 @@ class Session:
     baseline: dict[str, Any]
 
     @property
+    def attempts(self) -> int:
+        """To show on fresh seeds that a student holds what is demanded; the error is split among them."""
+        return 1 if self.config.search is None else self.config.search.attempts
+
+    @property
     def select_seeds(self) -> range:
         """Seeds that choose."""
         e = self.config.evaluate

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from policykd.data.dataset import Dataset
@@ -16,10 +18,19 @@ from policykd.learn.session import Session
 from policykd.learn.update import Learner
 from policykd.loss.losses import make_loss
 from policykd.spine.errors import InputError
-from policykd.students.family import Family, members_of
+from policykd.students.family import Family, MemberSpec, members_of
 from policykd.students.mlp import MlpStudent
 from policykd.students.normaliser import Normaliser
 from policykd.teachers.normalize import Normalizer
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """What the states of one round said before they were learned from, of each member (NaN where it drove none):
+    agreement with the teacher, and the loss, which is a validation loss. Empty for a round that the teacher drove."""
+
+    agreement: list[float]
+    loss: list[float]
 
 
 @dataclass
@@ -34,12 +45,34 @@ class LearningState:
     selection: Selection
     rounds_done: int = 0
     timesteps: int = 0
+    crew: tuple[int, ...] | None = None  # the members that drive; None: all
+
+    @property
+    def driving(self) -> tuple[int, ...]:
+        """The members that drive environments."""
+        return tuple(range(len(self.family))) if self.crew is None else self.crew
+
+    def driver_of_slot(self, n_envs: int) -> NDArray[np.int64]:
+        """[N] the member that drives each environment: neighbouring slots, shared out evenly."""
+        crew = np.asarray(self.driving)
+        return np.asarray(crew[np.arange(n_envs) * len(crew) // n_envs], np.int64)
 
     def actors(self, n_envs: int) -> Callable[[Tensor], Tensor] | None:
-        """How the members act: raw observations [N, *O] to parameters [N, P], N/S neighbouring slots each."""
+        """How the members act: raw observations [N, *O] to parameters [N, P], each slot by its driver."""
         normaliser, family, packing = self.normaliser, self.family, self.session.teacher.packing
         if normaliser is None:
             return None
+        if self.crew is not None:
+            slots = self.driver_of_slot(n_envs)
+            each = [(np.flatnonzero(slots == i), family.member(i)) for i in self.crew]
+
+            def crew(observation: Tensor) -> Tensor:
+                inputs = normaliser.apply(packing.tensor_features(observation))
+                return torch.cat(
+                    [forward(inputs[int(rows[0]) : int(rows[-1]) + 1]) for rows, forward in each if len(rows)]
+                )
+
+            return crew
         per_member = n_envs // len(family)
 
         def actors(observation: Tensor) -> Tensor:
@@ -49,28 +82,35 @@ class LearningState:
 
         return actors
 
-    def absorb(self, visited: dict[str, Tensor]) -> tuple[Tensor, Tensor, list[float]]:
-        """Inputs [M, O] and labels [M, P] of one round on the device, and each member's agreement with the teacher on
-        the states that it drove (empty for a teacher-driven round)."""
+    def absorb(self, visited: dict[str, Tensor]) -> tuple[Tensor, Tensor, Fresh]:
+        """Inputs [M, O] and labels [M, P] of one round on the device, and how well the members knew them already."""
         device = self.family.device
         observation, params = visited["observation"].to(device), visited["params"].to(device)
         if self.normaliser is None:
             self.normaliser = Normaliser.measured(visited["observation"].numpy())
-            self._start_log_std(params)
+            self.start_log_std(params)
         elif self.rounds_done == 0 and not len(self.dataset):
-            self._start_log_std(params)
+            self.start_log_std(params)
         inputs = self.normaliser.apply(observation)
         self.timesteps += len(inputs)
-        return inputs, params, self._agreement(inputs, params, visited["actor"])
+        return inputs, params, self._fresh(inputs, params, visited["actor"])
 
-    def student_of(self, session: Session, round_index: int, member: int) -> MlpStudent:
+    def student_of(self, round_index: int, member: int) -> MlpStudent:
         """The member as it was after a judged round."""
-        assert self.normaliser is not None
         now = self.family.flat.clone()
         self.family.flat.copy_(self.selection.snapshots[round_index])
-        layers, log_std = self.family.member_layers(member), self.family.member_log_std(member)
+        student = self.student_now(member)
         self.family.flat.copy_(now)
-        teacher = session.teacher
+        return student
+
+    def student_now(self, member: int) -> MlpStudent:
+        """The member as it is."""
+        return self.student_with(self.family.member_layers(member), self.family.member_log_std(member))
+
+    def student_with(self, layers: Sequence[tuple[Tensor, Tensor]], log_std: Tensor) -> MlpStudent:
+        """A student of this run with these weights [in, out], biases [out] and log_std [A]."""
+        assert self.normaliser is not None
+        teacher = self.session.teacher
         return MlpStudent(
             normaliser=self.normaliser,
             layers=tuple(layers),
@@ -84,36 +124,40 @@ class LearningState:
             masked=teacher.masked,
         )
 
-    def _start_log_std(self, params: Tensor) -> None:
+    def start_log_std(self, params: Tensor) -> None:
         """The student's spread starts at the teacher's mean log_std over the first round."""
         n_means = self.family.n_means
         if self.family.log_std.numel():
             self.family.log_std.copy_(params[:, n_means:].mean(0).expand_as(self.family.log_std))
 
-    def _agreement(self, inputs: Tensor, params: Tensor, actor: Tensor) -> list[float]:
+    def _fresh(self, inputs: Tensor, params: Tensor, actor: Tensor) -> Fresh:
+        """The teacher's rows, where it drove as well, are nobody's."""
         n_envs = self.session.config.rollout.n_envs
         assert isinstance(n_envs, int)
-        actor = actor.to(inputs.device)
-        member = torch.where(actor >= 0, actor // (n_envs // len(self.family)), actor)
-        result: list[float] = []
+        slots = torch.from_numpy(self.driver_of_slot(n_envs)).to(inputs.device)
+        actor = actor.to(inputs.device).long()
+        member = torch.where(actor >= 0, slots[actor.clamp(min=0)], actor)
+        agreements, losses = list[float](), list[float]()
         if not (member >= 0).any():
-            return result
+            return Fresh(agreements, losses)
         for index in range(len(self.family)):
             rows = (member == index).nonzero().squeeze(-1)
             if not len(rows):
-                result.append(float("nan"))  # the teacher drove all of this member's steps
+                agreements.append(float("nan"))  # the teacher drove all of this member's steps
+                losses.append(float("nan"))
                 continue
-            own = self.family.forward(inputs[rows])[index]
-            result.append(agreement(self.session.teacher, params[rows], own))
-        return result
+            own = self.family.member(index)(inputs[rows])
+            agreements.append(agreement(self.session.teacher, params[rows], own))
+            losses.append(float(self.learner.loss(self.family.distribution, params[rows], own).mean()))
+        return Fresh(agreements, losses)
 
 
-def start(session: Session) -> LearningState:
-    """The state before round 0. Raises InputError for observations that an MLP cannot take."""
+def start(session: Session, specs: Sequence[MemberSpec] | None = None, rounds: int | None = None) -> LearningState:
+    """The state before round 0, of the configured family or of `specs`, whose learning rate falls over `rounds`."""
     config, teacher = session.config, session.teacher
     n_inputs = teacher.packing.n_features
     family = Family(
-        members_of(config.student),
+        members_of(config.student) if specs is None else specs,
         n_inputs,
         teacher.distribution,
         activation=config.student.activation,
@@ -121,7 +165,7 @@ def start(session: Session) -> LearningState:
         device=config.device,
     )
     loss = make_loss(config.loss.kind, config.loss.temperature, config.loss.convention, masked=teacher.masked)
-    learner = Learner(family, loss, config.update, config.rollout.rounds)
+    learner = Learner(family, loss, config.update, rounds or config.rollout.rounds)
     dataset = Dataset(n_inputs, teacher.distribution.n_params, config.data.max_states, config.device)
     normaliser = None
     n = teacher.normalizer
@@ -162,8 +206,19 @@ def restore(session: Session) -> LearningState | None:
     for name, means in facts["selection"].items():
         state.selection.returns[int(name)] = means
         state.selection.snapshots[int(name)] = values[f"snapshot.{name}"].to(state.family.device)
-    remaining = facts["round"] + 1 < session.config.rollout.rounds  # else the data has done its work
-    for index in range(facts["round"] + 1) if remaining else ():
+    if facts["round"] + 1 < session.config.rollout.rounds:  # else the data has done its work
+        load_shards(session, state, facts["round"])
+    state.rounds_done, state.timesteps = facts["round"] + 1, facts["timesteps"]
+    session.work.seconds.update(facts["seconds"])
+    return state
+
+
+def load_shards(session: Session, state: LearningState, last: int) -> None:
+    """Fills the data set again with the labelled states of every round up to `last`. InputError where one is gone."""
+    assert state.normaliser is not None
+    for index in session.folder.shards:
+        if index > last:
+            continue
         shard = session.folder.load_shard(index)
         if shard is None:
             raise InputError(
@@ -172,6 +227,3 @@ def restore(session: Session) -> LearningState | None:
         observation = torch.from_numpy(shard["observation"]).to(state.family.device)
         params = torch.from_numpy(shard["params"]).to(state.family.device)
         state.dataset.append(state.normaliser.apply(observation), params)
-    state.rounds_done, state.timesteps = facts["round"] + 1, facts["timesteps"]
-    session.work.seconds.update(facts["seconds"])
-    return state

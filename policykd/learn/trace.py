@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from policykd.learn.session import Session
-from policykd.learn.states import LearningState
+from policykd.learn.states import Fresh, LearningState
 from policykd.learn.update import UpdateMetrics
 from policykd.rollout.schedules import beta_schedule
 
@@ -18,7 +18,7 @@ def trace_round(
     index: int,
     visited: dict[str, Tensor],
     metrics: list[UpdateMetrics],
-    agreement: list[float],
+    fresh: Fresh,
 ) -> None:
     """Scalars of one round: `update/*` over optimizer steps, all others over timesteps."""
     config, tracker = session.config, session.work.tracker
@@ -32,23 +32,23 @@ def trace_round(
     entropy = session.teacher.distribution.entropy(visited["params"][:4096])
     values = {
         "teacher/entropy": float(entropy.mean()),
-        "rollout/beta": beta_schedule(config.rollout.beta, config.rollout.rounds)(index),
+        "rollout/beta": beta_schedule(config.rollout.beta, config.rollout.rounds)(
+            min(index, config.rollout.rounds - 1)
+        ),
         "rollout/timesteps": state.timesteps,
         "rollout/timesteps_per_s": per_second,
         "data/states": len(state.dataset),
     }
-    values |= {
-        f"agreement/student_states{name}": value
-        for name, value in zip(names, agreement, strict=False)
-        if not np.isnan(value)
-    }
-    values |= _returns(state, visited, names, bool(agreement), int(config.rollout.n_envs))
+    for curve, of_members in (("agreement/student_states", fresh.agreement), ("loss/validation", fresh.loss)):
+        pairs = zip(names, of_members, strict=False)
+        values |= {f"{curve}{name}": value for name, value in pairs if not np.isnan(value)}
+    values |= _returns(state, visited, names, bool(fresh.agreement), int(config.rollout.n_envs))
     for name, value in zip(names, state.selection.returns.get(index, []), strict=False):
         values[f"return/select{name}"] = value
     tracker.scalars(values, state.timesteps)
     tracker.status(kl=min(metrics[-1].loss), timesteps_per_s=per_second)
-    if agreement:
-        tracker.status(agreement=float(np.nanmax(agreement)))
+    if fresh.agreement:
+        tracker.status(agreement=float(np.nanmax(fresh.agreement)))
 
 
 def member_names(state: LearningState) -> list[str]:
@@ -67,6 +67,6 @@ def _returns(
         return {}
     if not student_driven:
         return {"return/rollout_teacher": float(returns.mean())}
-    member = torch.div(slot, n_envs // len(state.family), rounding_mode="floor")
+    member = torch.from_numpy(state.driver_of_slot(n_envs))[slot]
     means = {name: returns[member == i] for i, name in enumerate(names)}
     return {f"return/rollout{name}": float(values.mean()) for name, values in means.items() if len(values)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +34,7 @@ class Learner:
     """A family, its optimizer and the learning-rate schedule over the whole run."""
 
     def __init__(self, family: Family, loss: Loss, config: UpdateConfig, rounds: int) -> None:
-        self.family, self._loss, self._config = family, loss, config
+        self.family, self.loss, self._config = family, loss, config
         assert isinstance(config.n_updates, int)  # settled by `policykd.learn.defaults`
         self.n_updates = config.n_updates
         self._total = rounds * self.n_updates
@@ -70,6 +71,14 @@ class Learner:
             progress.advance(len(inputs))
         return metrics
 
+    def replaced(self, family: Family, origin: Tensor, carry: Callable[[Tensor, Tensor], Tensor]) -> Learner:
+        """The learner of a family that has lost members: `carry` moves what Adam knows of the others, by `origin`."""
+        rounds = self._total // self.n_updates
+        learner = Learner(family, self.loss, self._config, rounds)
+        state = {name: value if name == "step" else carry(value, origin) for name, value in self.state().items()}
+        learner.load_state(state | {"flat": family.flat.clone()})
+        return learner
+
     def state(self) -> dict[str, Tensor]:
         """Weights and optimizer state, enough to continue bit for bit."""
         adam = self._adam.state[self.family.flat]
@@ -92,7 +101,7 @@ class Learner:
     def _step(self, inputs: Tensor, teacher: Tensor, update: int) -> Tensor:
         family, saved = self.family, list[list[Tensor]]()
         student = family.forward_saving(inputs, saved)
-        loss, gradient = self._loss.with_gradient(family.distribution, teacher, student)
+        loss, gradient = self.loss.with_gradient(family.distribution, teacher, student)
         family.backward(gradient.div_(len(inputs)), saved)
         self._norms = None
         if self._config.max_grad_norm is not None:

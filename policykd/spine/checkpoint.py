@@ -87,6 +87,11 @@ class RunFolder:
         write_atomic(self._shard(round_index), data)
         self._hashes[str(round_index)] = sha256_of(data)
 
+    @property
+    def shards(self) -> list[int]:
+        """The rounds whose labelled data the last checkpoint counts on, in order."""
+        return sorted(map(int, self._hashes))
+
     def load_shard(self, round_index: int) -> dict[str, NDArray[Any]] | None:
         """The labelled data of one round, or None when its collection had not ended."""
         path = self._shard(round_index)

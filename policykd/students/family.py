@@ -7,7 +7,7 @@ that touches it is zero. The backward pass is written by hand (two batched produ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Literal
@@ -153,6 +153,19 @@ class Family:
         sizes = self.specs[index].sizes(self.n_inputs, self.n_means)
         pairs = zip(group.weights, group.biases, sizes, strict=True)
         return [(w[row, :i, :o].clone(), b[row, 0, :o].clone()) for w, b, (i, o) in pairs]
+
+    def member(self, index: int) -> Callable[[Tensor], Tensor]:
+        """The member alone, as it is now: normalised inputs [B, O] to distribution parameters [B, P]."""
+        layers, log_std = self.member_layers(index), self.member_log_std(index)
+
+        def forward(x: Tensor) -> Tensor:
+            for weight, bias in layers[:-1]:
+                x = torch.addmm(bias, x, weight)
+                x = fast_tanh_(x) if self.activation == "tanh" else x.relu_()
+            x = torch.addmm(layers[-1][1], x, layers[-1][0])
+            return torch.cat([x, log_std.expand(len(x), -1)], -1) if len(log_std) else x
+
+        return forward
 
     def member_log_std(self, index: int) -> Tensor:
         """The member's log_std [A], empty when the distribution has none."""

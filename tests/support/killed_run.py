@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from policykd import api
-from policykd.learn import proof, selection, session
+from policykd.learn import selection, session, trial
 from policykd.learn.update import Learner
 from policykd.rollout import collect
 from policykd.rollout.vecenv import SyncEnvs, VectorEnvs
@@ -74,7 +74,7 @@ def arm(moment: str) -> None:
     elif moment == "select":
         at_call(selection, "run_episodes", 1)
     elif moment == "report":
-        at_call(proof, "run_episodes", 3)
+        at_call(trial, "run_episodes", 3)
     elif moment == "artifact":
         at_rename("student.safetensors", after=True)
     elif moment != "never":

@@ -44,9 +44,7 @@ def distill(session: Session) -> Distilled:
     for index in range(state.rounds_done, rounds):
         one_round(session, state, index)
     chosen = state.selection.best(state.family)
-    return Distilled(
-        state.student_of(session, chosen.round, chosen.member), chosen.member, state.selection, state.timesteps
-    )
+    return Distilled(state.student_of(chosen.round, chosen.member), chosen.member, state.selection, state.timesteps)
 
 
 def one_round(session: Session, state: LearningState, index: int) -> None:
@@ -54,7 +52,7 @@ def one_round(session: Session, state: LearningState, index: int) -> None:
     config, work = session.config, session.work
     rounds = config.rollout.rounds
     visited = shard_data(session, state, index)
-    inputs, params, agreement = state.absorb(visited)
+    inputs, params, fresh = state.absorb(visited)
     with work.stage("update", round=index, rounds=rounds, total=state.learner.n_updates):
         dropped = state.dataset.append(inputs, params)
         metrics = state.learner.fit(state.dataset, index, SeedKey(config.seed, "update", index), work)
@@ -63,28 +61,33 @@ def one_round(session: Session, state: LearningState, index: int) -> None:
             f"data.max_states {config.data.max_states} is reached: the oldest states are dropped from here on"
         )
     select(session, state, index)
-    trace_round(session, state, index, visited, metrics, agreement)
+    trace_round(session, state, index, visited, metrics, fresh)
     save(session, state, index)
 
 
-def shard_data(session: Session, state: LearningState, index: int) -> dict[str, Tensor]:
-    """The round's labelled data: from the checkpoint when its collection had ended, else collected now."""
+def shard_data(
+    session: Session, state: LearningState, index: int, shown: tuple[int, int] | None = None
+) -> dict[str, Tensor]:
+    """The round's labelled data: from the checkpoint when its collection had ended, else collected now.
+
+    `shown`: the round and their number as the user sees them, where they are not those of the run.
+    """
     stored = session.folder.load_shard(index)
     if stored is None:
-        stored = _collect(session, state, index)
+        stored = _collect(session, state, index, shown or (index, session.config.rollout.rounds))
         session.folder.save_shard(index, stored)
     return {name: torch.from_numpy(value) for name, value in stored.items()}
 
 
-def _collect(session: Session, state: LearningState, index: int) -> dict[str, NDArray[Any]]:
+def _collect(session: Session, state: LearningState, index: int, shown: tuple[int, int]) -> dict[str, NDArray[Any]]:
     config, work = session.config, session.work
     r = config.rollout
     assert isinstance(r.n_envs, int) and isinstance(r.n_steps, int)
     beta = beta_schedule(r.beta, r.rounds)(index)
     shard = Shard(SeedKey(config.seed, "collect", index), r.n_envs, r.n_steps, beta, r)
-    with work.stage("collect", round=index, rounds=r.rounds, total=r.n_envs * r.n_steps):
+    with work.stage("collect", round=shown[0], rounds=shown[1], total=r.n_envs * r.n_steps):
         rollout = collect(shard, session.spec, session.teacher, state.actors(r.n_envs), work)
-    with work.stage("label", round=index, rounds=r.rounds):
+    with work.stage("label", round=shown[0], rounds=shown[1]):
         return _tables(rollout, label(rollout, session.teacher, work), session.teacher.packing)
 
 

@@ -31,6 +31,9 @@ OPTIONS: dict[str, KeyPath] = {
     "device": ("device",),
     "keep": ("gate", "keep"),
     "margin": ("gate", "margin"),
+    "max_params": ("search", "max_params"),
+    "max_bytes": ("search", "max_bytes"),
+    "max_us": ("search", "max_us"),
     "deterministic": ("evaluate", "deterministic"),
 }
 """The key that each command-line option sets."""
@@ -44,13 +47,15 @@ def load_config(
     cli: Mapping[str, Any] | None = None,
     *,
     vouched: bool = False,
+    keep: float | None = None,
 ) -> Config:
-    """The configuration of a distillation; `cli` holds the options of `OPTIONS` (None: not given).
+    """The configuration of a distillation; `cli` holds the options of `OPTIONS` (None: not given), `keep` is the
+    retention to demand where none of them says one.
 
     InputError where only the file says `trust: true`, which lets a teacher's file run code, or
     `env.allow_import: true`, which lets a name import a package: the user must say it too, or vouch for the file.
     """
-    return _load(Config, path_or_name, overrides, cli or {}, vouched=vouched)
+    return _load(Config, path_or_name, overrides, cli or {}, vouched=vouched, keep=keep)
 
 
 def load_train_config(
@@ -99,6 +104,7 @@ def _load(
     cli: Mapping[str, Any],
     *,
     vouched: bool = False,
+    keep: float | None = None,
 ) -> AnyConfig:
     layers = _Layers(model)
     if source is not None:
@@ -109,6 +115,9 @@ def _load(
     for option, value in cli.items():
         if value is not None:
             layers.put(OPTIONS[option], value, f"--{option.replace('_', '-')}")
+    gate = layers.data.get("gate") or {}
+    if keep is not None and isinstance(gate, dict) and gate.get("keep") is None:
+        layers.put(("gate", "keep"), keep, "--keep")
     try:
         config = model.model_validate(layers.data)
     except ValidationError as error:

@@ -63,8 +63,10 @@ def _field_of(loc: tuple[int | str, ...], model: Model) -> tuple[Path, FieldInfo
 
 
 def section_of(field: FieldInfo) -> Model | None:
-    """The section class of a field that holds a section."""
-    kind = field.annotation
+    """The section class of a field that holds a section, or may hold one."""
+    kind: Any = field.annotation
+    if isinstance(kind, types.UnionType):
+        kind = next((part for part in kind.__args__ if part is not type(None)), None)
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 

@@ -185,12 +185,41 @@ class GateConfig(Section):
     """Retention that must be held: the run passes when the interval's lower end is at least keep - margin."""
     margin: Annotated[float, Field(ge=0, lt=1)] = 0.02
     """Slack below `keep`."""
+    least_episodes: Annotated[int, Field(ge=2, le=100_000)] = 200
+    """Report episodes that a verdict takes at least; they take the place of evaluate.episodes."""
+    most_episodes: Auto | Annotated[int, Field(ge=2, le=100_000)] = "auto"
+    """Where the test gives up; auto: about 400,000 timesteps, at least 400 and at most 1000 episodes."""
 
     @model_validator(mode="after")
     def _margin_of_something(self) -> Self:
         if self.keep is None and self.margin != GateConfig.model_fields["margin"].default:
             raise ValueError(f"margin {self.margin} has no effect without keep: set gate.keep (--keep) as well")
+        if isinstance(self.most_episodes, int) and self.most_episodes < self.least_episodes:
+            raise ValueError(f"most_episodes {self.most_episodes} is less than least_episodes {self.least_episodes}")
         return self
+
+
+class SearchConfig(Section):
+    """How `policykd shrink` looks for the smallest student that passes the gate. student.width and student.depth are
+    the grid; where the width is `auto`, it goes from a linear policy up to the teacher's own size."""
+
+    generations: Positive = 4
+    """Families that are trained one after the other at most, each nearer to the border, on one growing data set. The
+    first takes rollout.rounds rounds."""
+    refine_rounds: Positive = 8
+    """Rounds of each later generation."""
+    seeds: Positive = 3
+    """Members per architecture near the border, which differ by their initial weights."""
+    drivers: Positive = 6
+    """Members that drive environments in a round: those nearest to the border."""
+    attempts: Annotated[int, Field(ge=1, le=3)] = 3
+    """Times that a student may be tried on fresh seeds; the error is split among them."""
+    max_params: Positive | None = None
+    """Weights and biases of the student at most."""
+    max_bytes: Positive | None = None
+    """Bytes of the student's float32 constants at most, its normaliser included."""
+    max_us: Annotated[float, Field(gt=0)] | None = None
+    """Microseconds of one action of the exported C at most, on this machine."""
 
 
 class Config(Section):
@@ -211,6 +240,8 @@ class Config(Section):
     update: UpdateConfig = UpdateConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     gate: GateConfig = GateConfig()
+    search: SearchConfig | None = None
+    """Of `policykd shrink` only."""
     seed: Seed = 0
     """The root of every random number of the run."""
     device: str = "auto"

@@ -1,0 +1,100 @@
+"""`policykd shrink`: options in, `policykd.api` called, the result out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from policykd.cli.commands import (
+    GATE_FAILED,
+    AllowImport,
+    ConfigName,
+    Device,
+    EnvId,
+    Overrides,
+    Seed,
+    Stochastic,
+    TeacherName,
+    Trust,
+    VecNormalize,
+    alone,
+    app,
+)
+
+if TYPE_CHECKING:
+    from policykd.spine.config.schema import Config
+
+
+@app.command()
+def shrink(
+    overrides: Overrides = None,
+    config: ConfigName = None,
+    teacher: TeacherName = None,
+    vec_normalize: VecNormalize = None,
+    env: EnvId = None,
+    allow_import: AllowImport = False,
+    trust: Trust = False,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="The run's folder; by default runs/NAME-N.")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="DIR", help="Continue the search in this folder.")] = None,
+    device: Device = None,
+    seed: Seed = None,
+    keep: Annotated[float | None, typer.Option(metavar="F", help="Retention to hold; 0.99 by default.")] = None,
+    margin: Annotated[float | None, typer.Option(metavar="F", help="Slack of --keep; 0.02 by default.")] = None,
+    max_params: Annotated[int | None, typer.Option(metavar="N", help="Weights and biases at most.")] = None,
+    max_bytes: Annotated[int | None, typer.Option(metavar="N", help="Bytes of float32 constants at most.")] = None,
+    max_us: Annotated[float | None, typer.Option(metavar="F", help="Microseconds of an action in C at most.")] = None,
+    stochastic: Stochastic = False,
+    print_config: Annotated[bool, typer.Option("--print-config", help="Print the configuration, and end.")] = False,
+) -> int:
+    """Find the smallest student that still does the job, and prove it.
+
+    It trains families of many sizes on shared data, closes in on the smallest that holds --keep of the teacher's
+    return, and confirms it on fresh seeds. Exit code 3 where none passes; the best is kept and shown.
+    """
+    named = {
+        "teacher": teacher,
+        "vec_normalize": vec_normalize,
+        "env": env,
+        "allow_import": allow_import or None,
+        "trust": trust or None,
+        "device": device,
+        "seed": seed,
+        "keep": keep,
+        "margin": margin,
+        "max_params": max_params,
+        "max_bytes": max_bytes,
+        "max_us": max_us,
+        "deterministic": False if stochastic else None,
+    }
+    if resume is not None:
+        others = [value for option, value in named.items() if option != "trust"]
+        alone(resume, [config, out, print_config or None, *(overrides or []), *others])
+        return _shrink(None, None, resume, trust=trust)
+    from policykd.search.run import KEEP, shrink_config
+    from policykd.spine.config.load import load_config, resolved_yaml
+
+    settings = shrink_config(load_config(config, overrides or [], named, keep=KEEP))
+    if print_config:
+        sys.stdout.write(resolved_yaml(settings))
+        return 0
+    return _shrink(settings, out, None)
+
+
+def _shrink(settings: Config | None, out: Path | None, resume: Path | None, *, trust: bool = False) -> int:
+    from policykd.cli.output import print_returns, watched
+    from policykd.report.table import aligned
+
+    with watched() as (tracker, stop):
+        from policykd import api
+
+        if resume is not None:
+            run = api.resume(resume, trust=trust, tracker=tracker, stop=stop)
+        else:
+            run = api.shrink(settings, out=out, tracker=tracker, stop=stop)
+    print_returns(run.result)
+    where = [("run folder", str(run.folder)), ("watch it", f"policykd play {run.folder}")]
+    sys.stdout.write(f"\n{aligned(where)}\n")
+    return GATE_FAILED if run.passed is False else 0

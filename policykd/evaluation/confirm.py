@@ -1,0 +1,69 @@
+"""Confirming a student on fresh episodes: as many as the verdict needs, in attempts among which the error is split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from policykd.evaluation.gate import ERROR, NOTHING, Paired, evidence, interval
+
+Play = Callable[[range], Paired]
+"""Returns of teacher, student and random policy on these seeds, one episode each."""
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What is asked: `keep` - `margin` of the teacher's return, shown on `least` to `most` episodes an attempt."""
+
+    keep: float
+    margin: float
+    least: int
+    most: int
+    attempts: int = 1
+
+    @property
+    def threshold(self) -> float:
+        """What the lower end of the interval must reach."""
+        return self.keep - self.margin
+
+    def error(self, attempt: int) -> float:
+        """One-sided error of attempt 0, 1, ...: halves of what is left, so that all attempts together have `ERROR`."""
+        return float(ERROR / 2 ** min(attempt + 1, self.attempts - 1))
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One candidate on fresh seeds. `lower`, `upper`: retention's interval at `error` on each side."""
+
+    seeds: range
+    paired: Paired
+    error: float
+    lower: float
+    upper: float
+    passed: bool
+
+
+def confirm(play: Play, first_seed: int, demand: Demand, attempt: int = 0, before: Paired = NOTHING) -> Attempt:
+    """Plays episodes until the demand is shown to be held, will not be, or `most` are played.
+
+    Stopping early costs no error: the evidence may be looked at at any time. Attempt k takes its seeds from
+    `first_seed` + k * `most` on, which no other attempt shares.
+    """
+    error = demand.error(attempt)
+    begin = first_seed + attempt * demand.most
+    end = begin + demand.least
+    paired = play(range(begin, end))
+    while True:
+        found = evidence(paired, demand.threshold, before)
+        left = begin + demand.most - end
+        if found.holds(error) or left <= 0 or _hopeless(found.needed(error), paired, before, demand):
+            break
+        more = range(end, end + min(left, max(demand.least // 4, 1)))
+        paired, end = paired.joined(play(more)), more.stop
+    lower, upper = interval(paired, error, before)
+    return Attempt(range(begin, end), paired, error, lower, upper, found.holds(error))
+
+
+def _hopeless(needed: float, paired: Paired, before: Paired, demand: Demand) -> bool:
+    """Whether even twice the episodes would hardly do, if they went on as they did."""
+    return needed > 2 * demand.most + len(before) and len(paired) >= demand.least

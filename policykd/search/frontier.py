@@ -1,0 +1,64 @@
+"""frontier.json: every member of the search, how it stands, and what became of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from policykd.evaluation.confirm import Attempt
+from policykd.evaluation.gate import ERROR, interval
+from policykd.search.choosing import verdict
+from policykd.search.shrink import Outcome
+from policykd.search.standing import Candidate, Standing
+from policykd.students.family import MemberSpec
+
+_BYTES = 4  # of a float32
+
+
+def frontier_document(outcome: Outcome, result: dict[str, Any]) -> dict[str, Any]:
+    """Members smallest first (docs/result.md); those that were tried on fresh seeds with what these said."""
+    members = [_member(outcome, spec) for spec in outcome.standing.members]
+    teacher = {key: result["teacher"][key] for key in ("params", "return")}
+    return {"format": 1, "gate": result["gate"], "teacher": teacher, "members": members}
+
+
+def _member(outcome: Outcome, spec: MemberSpec) -> dict[str, Any]:
+    standing = outcome.standing
+    tried = [c for c in standing.of(spec) if c.key in outcome.attempts]
+    best = tried[-1] if tried else standing.best_of(spec)
+    assert best is not None
+    attempt = outcome.attempts.get(best.key)
+    paired = standing.judge(best.key, 1) if attempt is None else attempt.paired
+    size = best.student.footprint
+    error = ERROR if attempt is None else attempt.error
+    return {
+        "width": spec.width,
+        "depth": spec.depth,
+        "seed": spec.seed,
+        "params": size.params,
+        "constants": size.constants,
+        "macs": size.macs,
+        "bytes": _BYTES * (size.params + size.constants),
+        "retention": paired.retention,
+        "interval": list(interval(paired, error)),
+        "seeds": "select" if attempt is None else "report",
+        "agreement": best.measured.get("agreement"),
+        "train_kl": best.measured.get("train_kl"),
+        "validation_kl": best.measured.get("validation_kl"),
+        "latency_us": None if spec in standing.dropped else outcome.latencies.of(best),
+        "episodes": len(paired),
+        "curve": _curve(standing, spec),
+        "status": _status(standing, spec, best, attempt),
+    }
+
+
+def _curve(standing: Standing, spec: MemberSpec) -> list[list[float]]:
+    """[timesteps, retention] of every candidate of the member that was judged."""
+    return [[c.timesteps, standing.judge(c.key, 1).retention] for c in standing.of(spec)]
+
+
+def _status(standing: Standing, spec: MemberSpec, best: Candidate, attempt: Attempt | None) -> str:
+    if attempt is not None:
+        return "chosen" if attempt.passed else "failed"
+    if spec in standing.dropped:
+        return "dropped"
+    return "passed" if verdict(standing.judge(best.key, 1), standing.demand) == "passing" else "failed"

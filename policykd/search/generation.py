@@ -1,0 +1,146 @@
+"""One generation: members trained together on all data so far, the hopeless ones dropped on the way.
+
+Successive halving (Jamieson and Talwalkar 2016, arXiv:1502.07943), with two differences: who goes is decided by a
+statistical bound and not by rank, and members far above the smallest that seems to hold the threshold go as well, since
+they will not be chosen; environments and updates go to those near the border.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from policykd.learn.methods.distill import shard_data
+from policykd.learn.session import Session
+from policykd.learn.states import Fresh, LearningState, start
+from policykd.learn.trace import trace_round
+from policykd.learn.update import UpdateMetrics
+from policykd.search.choosing import LADDER, differences
+from policykd.search.standing import Candidate, Standing
+from policykd.spine.seeding import SeedKey
+from policykd.students.family import MemberSpec
+from policykd.students.subset import carried, subset
+
+TICKETS = 3
+"""The last rounds of a generation, each of which gives every member a candidate."""
+_RUNGS = (0.5, 0.75)  # of a generation's rounds: where members are judged and dropped
+_OUT = 3.0  # standard errors below the threshold,
+_ROOM = 0.1  # and this much more, since members still learn
+_LARGER = 4.0  # times the parameters of the smallest promising member: not needed
+_FALLBACKS = 3  # larger members that stay all the same
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Members of one generation; `first` is its first round, counted over the whole run."""
+
+    number: int
+    specs: tuple[MemberSpec, ...]
+    first: int
+    rounds: int
+
+    @property
+    def rungs(self) -> dict[int, int]:
+        """Round of the run -> selection episodes after it."""
+        return {self.first + int(part * self.rounds) - 1: LADDER[0] for part in _RUNGS if part * self.rounds >= 2}
+
+    @property
+    def end(self) -> int:
+        """The round after its last."""
+        return self.first + self.rounds
+
+
+def opened(session: Session, plan: Plan, before: LearningState | None) -> LearningState:
+    """The state at a generation's beginning: new members, and all data so far."""
+    if before is None:
+        state = start(session, plan.specs, plan.rounds)
+    else:
+        fresh = start(session, plan.specs, plan.rounds)
+        state = replace(before, family=fresh.family, learner=fresh.learner)
+        state.start_log_std(state.dataset.params)
+    state.crew = _spread(range(len(state.family)), session)
+    return state
+
+
+def one_round(state: LearningState, standing: Standing, plan: Plan, index: int) -> None:
+    """Collect, label, fit; judge where there is a rung. New members of a later generation first learn what is known."""
+    session, work = state.session, state.session.work
+    local = index - plan.first
+    config = session.config
+    visited = None
+    fresh = Fresh([], [])
+    if not (plan.number and not local):
+        visited = shard_data(session, state, index, shown=(local, plan.rounds))
+        inputs, params, fresh = state.absorb(visited)
+        state.dataset.append(inputs, params)
+    with work.stage("update", round=local, rounds=plan.rounds, total=state.learner.n_updates):
+        metrics = state.learner.fit(state.dataset, local, SeedKey(config.seed, "update", index), work)
+    metrics = [replace(m, update=m.update + plan.first * state.learner.n_updates) for m in metrics]
+    if index in plan.rungs or index >= plan.end - TICKETS:
+        for member in range(len(state.family)):
+            standing.add(_candidate(state, member, index, fresh, metrics))
+    if visited is not None:
+        trace_round(session, state, index, visited, metrics, fresh)
+    if index in plan.rungs:
+        _rung(state, standing, plan, index)
+
+
+def _candidate(
+    state: LearningState, member: int, index: int, fresh: Fresh, metrics: Sequence[UpdateMetrics]
+) -> Candidate:
+    measured = {"train_kl": metrics[-1].loss[member]}
+    for name, values in (("agreement", fresh.agreement), ("validation_kl", fresh.loss)):
+        if values and not np.isnan(values[member]):
+            measured[name] = values[member]
+    return Candidate(state.family.specs[member], index, state.timesteps, state.student_now(member), measured)
+
+
+def _rung(state: LearningState, standing: Standing, plan: Plan, index: int) -> None:
+    session = state.session
+    specs, n = state.family.specs, plan.rungs[index]
+    means, errors = np.empty(len(specs)), np.empty(len(specs))
+    local = index - plan.first
+    with session.work.stage("select", round=local, rounds=plan.rounds, total=len(specs) * n):
+        for i, spec in enumerate(specs):
+            key = next(c.key for c in standing.candidates.values() if c.spec == spec and c.round == index)
+            means[i], errors[i] = differences(standing.judge(key, n), standing.demand.threshold)
+    sizes = np.array([spec.footprint(state.family.n_inputs, state.family.n_means).params for spec in specs])
+    keep = survivors(means, errors, sizes)
+    standing.dropped |= {specs[i] for i in range(len(specs)) if i not in keep}
+    if len(keep) < len(specs):
+        family, origin = subset(state.family, keep)
+        state.learner = state.learner.replaced(family, origin, carried)
+        state.family = family
+    order = {i: place for place, i in enumerate(keep)}
+    state.crew = _spread([order[i] for i in nearest(means, errors, keep)], session)
+
+
+def survivors(means: np.ndarray, errors: np.ndarray, sizes: np.ndarray) -> list[int]:
+    """Who stays: neither hopeless nor needlessly large; the three best stay in any case. All arrays [S]."""
+    hopeful = means + _OUT * errors + _ROOM >= 0
+    promising = means >= 0
+    if promising.any():
+        smallest = sizes[promising].min()
+        larger = np.flatnonzero(sizes > smallest)
+        near = set(larger[np.argsort(sizes[larger], kind="stable")][:_FALLBACKS].tolist())
+        needless = np.array([size > _LARGER * smallest and i not in near for i, size in enumerate(sizes)])
+    else:
+        needless = np.zeros(len(sizes), np.bool_)
+    best = set(np.argsort(-means, kind="stable")[:_FALLBACKS].tolist())
+    return [i for i in range(len(sizes)) if (hopeful[i] or i in best) and not needless[i]]
+
+
+def nearest(means: np.ndarray, errors: np.ndarray, keep: Sequence[int]) -> list[int]:
+    """The members that stay, nearest to the threshold first."""
+    return sorted(keep, key=lambda i: abs(float(means[i])) / float(errors[i]))
+
+
+def _spread(members: Sequence[int], session: Session) -> tuple[int, ...]:
+    """Who drives: as many of the first as may, and as there are environments; in the order of the family."""
+    search, n_envs = session.config.search, session.config.rollout.n_envs
+    assert search is not None and isinstance(n_envs, int)
+    count = min(search.drivers, n_envs, len(members))
+    step = len(members) / count
+    return tuple(sorted({members[int(i * step)] for i in range(count)}))

@@ -1,0 +1,88 @@
+"""Which architectures are tried: from a linear policy up to the teacher's own size, coarsely first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import product
+
+from policykd.spine.config.schema import Config
+from policykd.spine.errors import InputError
+from policykd.students.family import MemberSpec
+from policykd.teachers.base import Teacher
+
+WIDTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+DEPTHS = (0, 1, 2)
+_WIDEST_UNKNOWN = 64  # of a teacher whose network nobody can see
+_SCOUT_MACS = 12_000  # of all members of the first generation together: an update of them takes about a millisecond
+_SCOUT_WIDTHS = (1, 2, 4, 8, 16, 32, 64)
+
+Size = Callable[[MemberSpec], int]
+
+
+def size_of(n_inputs: int, n_means: int) -> Size:
+    """Parameters of an architecture."""
+    return lambda spec: spec.footprint(n_inputs, n_means).params
+
+
+def grid_settings(config: Config, teacher: Teacher) -> tuple[list[int], list[int]]:
+    """Widths and depths of the grid: those of the configuration, or all up to the teacher's own."""
+    student = config.student
+    if student.width != "auto":
+        widths = student.width if isinstance(student.width, list) else [student.width]
+        return widths, student.depth if isinstance(student.depth, list) else [student.depth]
+    widest = max((outputs for _, outputs in teacher.info.layers[:-1]), default=_WIDEST_UNKNOWN)
+    return [w for w in WIDTHS if w <= widest], list(DEPTHS)
+
+
+def grid(config: Config, teacher: Teacher, size: Size) -> list[MemberSpec]:
+    """Every architecture of the resolved configuration that is smaller than the teacher and within the limits, smallest
+    first. InputError where none is left."""
+    student, search = config.student, config.search
+    assert isinstance(student.width, list) and isinstance(student.depth, list) and search is not None
+    every = sorted({MemberSpec(d, w if d else 0) for w, d in product(student.width, student.depth)}, key=size)
+    own = teacher.info.footprint.params
+    most = min(search.max_params or 10**12, (search.max_bytes or 10**13) // 4 - 2 * teacher.packing.n_features)
+    fitting = [spec for spec in every if size(spec) <= most]
+    if not fitting:
+        name = "search.max_params" if search.max_params and search.max_params <= most else "search.max_bytes"
+        raise InputError(
+            f"{name}: no student is so small; the smallest of the grid has {size(every[0]):,} parameters and "
+            f"{4 * (size(every[0]) + 2 * teacher.packing.n_features):,} bytes with its normaliser: raise the limit"
+        )
+    smaller = [spec for spec in fitting if not own or size(spec) < own]
+    return smaller or fitting[:1]
+
+
+def scouts(specs: Sequence[MemberSpec], macs: Callable[[MemberSpec], int]) -> list[MemberSpec]:
+    """The first generation: the grid at every second step, as far as its updates stay cheap."""
+    coarse = [s for s in specs if s.depth == 0 or s.width in _SCOUT_WIDTHS] if len(specs) > 12 else list(specs)
+    chosen, spent = list[MemberSpec](), 0
+    for spec in coarse or specs[:1]:
+        if chosen and spent + macs(spec) > _SCOUT_MACS:
+            break
+        chosen.append(spec)
+        spent += macs(spec)
+    return chosen
+
+
+def between(specs: Sequence[MemberSpec], low: int, high: int, size: Size) -> list[MemberSpec]:
+    """Architectures of more than `low` and fewer than `high` parameters, largest first."""
+    return [s for s in reversed(specs) if low < size(s) < high]
+
+
+def above(specs: Sequence[MemberSpec], low: int, size: Size, count: int) -> list[MemberSpec]:
+    """`count` architectures of more than `low` parameters, spread evenly (in the order of size) up to the largest."""
+    larger = [s for s in specs if size(s) > low]
+    if len(larger) <= count:
+        return larger
+    step = (len(larger) - 1) / max(count - 1, 1)
+    return [larger[round(i * step)] for i in range(count)]
+
+
+def with_seeds(specs: Iterable[MemberSpec], first: dict[tuple[int, int], int], count: int) -> list[MemberSpec]:
+    """Each architecture with its next seeds, up to `count` in all; `first`: how many it had already."""
+    found = []
+    for spec in specs:
+        had = first.get((spec.depth, spec.width), 0)
+        found += [MemberSpec(spec.depth, spec.width, seed) for seed in range(had, count)]
+    return found

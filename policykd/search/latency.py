@@ -1,0 +1,63 @@
+"""What one action costs on the exported C, compiled and timed here."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from policykd.exports.graph import Graph
+from policykd.exports.interface import interface_of
+from policykd.exports.of_student import graph_of
+from policykd.exports.targets import c99
+from policykd.exports.targets.table import Options
+from policykd.learn.session import Session
+from policykd.search.standing import Candidate
+from policykd.spine.errors import InputError
+
+_OBSERVATIONS, _CALLS = 64, 200
+
+
+class Latencies:
+    """Microseconds of each architecture, measured once, with random observations; kept with the run."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._known: dict[str, float | None] = session.folder.load_facts("latency") or {}
+
+    def of(self, candidate: Candidate) -> float | None:
+        """Median of one action; None where there is no C compiler, or C cannot hold the student."""
+        name = f"{candidate.spec.depth}x{candidate.spec.width}"
+        if name not in self._known:
+            self._known[name] = measured_us(graph_of(candidate.student.to("cpu")))
+            self._session.folder.save_facts("latency", self._known)
+        return self._known[name]
+
+
+def measured_us(graph: Graph) -> float | None:
+    """Median microseconds of one action of the exported C (-O2), called from C; None where it cannot be compiled."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            c99.write(graph, Path(folder), Options())
+            runtime: Any = c99.load(Path(folder), interface_of(graph), {})
+    except InputError:
+        return None
+    rng = np.random.default_rng(0)
+    seen = tuple(
+        rng.integers(0, 2, (_OBSERVATIONS, *port.shape)).astype(port.dtype)
+        if np.dtype(port.dtype).kind in "iub"
+        else rng.standard_normal((_OBSERVATIONS, *port.shape)).astype(port.dtype)
+        for port in graph.ports
+    )
+    mask = np.ones((_OBSERVATIONS, graph.head.mask_size), np.bool_) if graph.masked else None
+    records = runtime.layout.records(seen, mask, None)
+    results = np.zeros(len(records), runtime.layout.output_type)
+    spent = []
+    for _ in range(_CALLS):
+        begin = time.perf_counter_ns()
+        runtime.library.policy_batch(len(records), records.ctypes.data, results.ctypes.data)
+        spent.append(time.perf_counter_ns() - begin)
+    return float(np.median(spent)) / 1e3 / _OBSERVATIONS

@@ -1,0 +1,51 @@
+"""A whole `policykd shrink`: the grid settled, the search, and every document of its run folder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from policykd.learn.proof import Proved
+from policykd.learn.run import STUDENT, Run, Task, conclude, signed
+from policykd.learn.session import Session
+from policykd.search.diagnosis import diagnose
+from policykd.search.frontier import frontier_document
+from policykd.search.grid import grid_settings
+from policykd.search.shrink import Shrink
+from policykd.spine.artifact import save_artifact
+from policykd.spine.config.schema import Config, SearchConfig
+from policykd.spine.errors import InputError
+
+KEEP = 0.99
+"""Retention that `policykd shrink` asks for where nothing else is said."""
+
+
+def shrink_config(config: Config) -> Config:
+    """The configuration of a search; InputError for what a search has no use for."""
+    if config.student.seeds != 1:
+        raise InputError(
+            f"student.seeds {config.student.seeds}: policykd shrink adds seeds where they decide: set search.seeds"
+        )
+    gate = config.gate if config.gate.keep is not None else config.gate.model_copy(update={"keep": KEEP})
+    return config.model_copy(update={"gate": gate, "search": config.search or SearchConfig()})
+
+
+def with_grid(task: Task) -> Task:
+    """The task with the grid written out, so that its config.yaml repeats it."""
+    widths, depths = grid_settings(task.config, task.teacher)
+    student = task.config.student.model_copy(update={"width": widths, "depth": depths})
+    return replace(task, config=task.config.model_copy(update={"student": student}))
+
+
+def shrink(session: Session) -> Run:
+    """What a run of `policykd shrink` does once its session is prepared."""
+    outcome = Shrink(session).run()
+    student = outcome.candidate.student
+    save_artifact(session.folder.path / STUDENT, *signed(session, student, {}).to_artifact())
+    more = {"diagnosis": diagnose(outcome).to_json()}
+
+    def documents(result: dict[str, Any]) -> dict[str, Any]:
+        return {"frontier.json": frontier_document(outcome, result)}
+
+    with session.work.stage("frontier"):
+        return conclude(session, Proved(student, outcome.proof, outcome.timesteps), more, documents)

@@ -1,0 +1,140 @@
+"""The search: generations of a family until the border is known, then the smallest member that a gate confirms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from policykd.evaluation.confirm import Attempt
+from policykd.evaluation.gate import Paired
+from policykd.learn.proof import Proof, demand_of, prove
+from policykd.learn.session import Session
+from policykd.learn.states import LearningState
+from policykd.search.choosing import LADDER, confirmed, settle, verdict
+from policykd.search.generation import TICKETS, Plan, one_round, opened
+from policykd.search.grid import grid, scouts, size_of
+from policykd.search.latency import Latencies
+from policykd.search.planning import Known, next_plan
+from policykd.search.progress import restore, save
+from policykd.search.standing import Candidate, Standing
+from policykd.students.family import MemberSpec
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the search found: the candidate of the last attempt (without one, the best), its proof, and all others."""
+
+    candidate: Candidate
+    proof: Proof
+    attempts: dict[str, Attempt]
+    standing: Standing
+    latencies: Latencies
+    timesteps: int
+
+
+class Shrink:
+    """One search. `demand` is the gate's; the configuration has no `auto` left."""
+
+    def __init__(self, session: Session) -> None:
+        demand = demand_of(session)
+        assert demand is not None and session.config.search is not None
+        self.session, self.demand, self.config = session, demand, session.config.search
+        teacher = session.teacher
+        self._inputs, self._means = teacher.packing.n_features, teacher.distribution.n_means
+        self.size = size_of(self._inputs, self._means)
+        self.specs = grid(session.config, teacher, self.size)
+        self.standing = Standing(session, demand)
+        self.latencies = Latencies(session)
+        self.known = Known(self.specs, self.size, self.standing)
+
+    def run(self) -> Outcome:
+        """Every generation that is still to do, then the confirmation."""
+        session, rounds = self.session, self.session.config.rollout.rounds
+        found = restore(session, self.standing)
+        if found is None:
+            chosen = scouts(self.specs, lambda spec: spec.footprint(self._inputs, self._means).macs)
+            plan: Plan | None = Plan(0, tuple(sorted(chosen)), 0, rounds)
+            state: LearningState | None = None
+        else:
+            state, plan = found
+        while plan is not None:
+            if state is None or state.rounds_done <= plan.first:
+                self._announce(plan)
+                state = opened(session, plan, state)
+            for index in range(state.rounds_done, plan.end):
+                one_round(state, self.standing, plan, index)
+                save(state, self.standing, plan, index)
+            self._settle(plan)
+            plan = next_plan(self.known, plan, self.config, rounds)
+        assert state is not None
+        return self._confirm(state.timesteps)
+
+    def _announce(self, plan: Plan) -> None:
+        sizes = sorted(map(self.size, plan.specs))
+        what = f"{len(sizes)} students of {sizes[0]:,} to {sizes[-1]:,} parameters" if len(sizes) > 1 else "1 student"
+        self.session.work.tracker.note(f"generation {plan.number + 1}: {what}")
+
+    def _settle(self, plan: Plan) -> None:
+        """Goes up through the generation's members until one passes; who is left out keeps what the rungs said."""
+        members = [m for m in plan.specs if m not in self.standing.dropped]
+        with self.session.work.stage("select"):
+            settled = settle(self._contenders(members, plan), self.standing.judge, self.demand)
+        self.standing.keep_only(())
+        smallest = self.known.passing[:1]
+        size = f"{self.size(smallest[0]):,} parameters" if smallest else "none"
+        tried = len(settled.verdicts)
+        self.session.work.tracker.note(f"smallest that passes on selection episodes so far: {size} ({tried} judged)")
+
+    def _contenders(self, members: list[MemberSpec], plan: Plan) -> Iterator[str]:
+        """The best ticket of each member that is not clearly failing, smallest first."""
+        for member in sorted(members, key=lambda m: (self.size(m), m)):
+            tickets = [
+                c for c in self.standing.candidates.values() if c.spec == member and c.round >= plan.end - TICKETS
+            ]
+            last = max(tickets, key=lambda c: c.round)
+            if not self._fast_enough(last):
+                continue
+            if verdict(self.standing.judge(last.key, LADDER[0]), self.demand) == "failing":
+                continue
+            for ticket in tickets:
+                self.standing.judge(ticket.key, LADDER[0])
+            yield max(tickets, key=self.standing.worth).key
+
+    def _fast_enough(self, candidate: Candidate) -> bool:
+        most = self.config.max_us
+        if most is None:
+            return True
+        measured = self.latencies.of(candidate)
+        return measured is not None and measured <= most
+
+    def _confirm(self, timesteps: int) -> Outcome:
+        proofs: dict[str, Proof] = {}
+
+        def attempt(key: str, number: int, before: Paired) -> Attempt:
+            student = self.standing.candidates[key].student
+            size = f"{student.footprint.params:,} parameters"
+            self.session.work.tracker.note(f"attempt {number + 1} of {self.demand.attempts}: {size} on fresh seeds")
+            proofs[key] = prove(self.session, student, number=number, before=before)
+            found = proofs[key].attempt
+            assert found is not None
+            return found
+
+        members = [m for m in self.standing.members if m not in self.standing.dropped]
+        best = {m: c for m in members if (c := self.standing.best_of(m)) is not None and self._fast_enough(c)}
+        keys = [c.key for c in best.values()]
+        done = confirmed(keys, self.standing.judge, attempt, self.demand)
+        if not done.attempts:  # nothing passes on selection episodes: the best is tried, and shown
+            last = max(best.values() or self.standing.candidates.values(), key=self.standing.worth)
+            attempt(last.key, 0, self.standing.judge(last.key, 1))
+            attempts = {last.key: proofs[last.key].attempt}
+        else:
+            last = self.standing.candidates[done.attempts[-1][0]]
+            attempts = dict(done.attempts)
+        return Outcome(
+            last,
+            proofs[last.key],
+            {key: found for key, found in attempts.items() if found is not None},
+            self.standing,
+            self.latencies,
+            timesteps,
+        )

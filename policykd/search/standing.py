@@ -1,0 +1,128 @@
+"""How every member stands: its judged weights, and their returns on the selection seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policykd.evaluation.confirm import Demand
+from policykd.evaluation.episodes import policy_actor, run_episodes
+from policykd.evaluation.gate import Paired
+from policykd.learn.session import Session
+from policykd.learn.trial import Reference, block_seed
+from policykd.search.choosing import differences
+from policykd.students.family import MemberSpec
+from policykd.students.mlp import MlpStudent
+
+_JUDGED = "judged"  # the file of selection returns in the run's checkpoints
+_MEASURED = ("agreement", "train_kl", "validation_kl")
+
+
+def key_of(spec: MemberSpec, index: int) -> str:
+    """The name of a member's candidate after round `index` of the run."""
+    return f"d{spec.depth}-w{spec.width}-s{spec.seed}-r{index}"
+
+
+@dataclass(eq=False)
+class Candidate:
+    """A member as it was after a round. `measured`: agreement and losses of that round, NaN where unknown."""
+
+    spec: MemberSpec
+    round: int
+    timesteps: int
+    student: MlpStudent
+    measured: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Its name in files."""
+        return key_of(self.spec, self.round)
+
+    @property
+    def params(self) -> int:
+        """Weights and biases."""
+        return self.student.footprint.params
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """Its weights, by names that begin with its key."""
+        found = {"log_std": self.student.log_std.cpu().numpy()}
+        for k, (weight, bias) in enumerate(self.student.layers):
+            found |= {f"{k}.weight": weight.cpu().numpy(), f"{k}.bias": bias.cpu().numpy()}
+        return {f"candidate.{self.key}.{name}": value for name, value in found.items()}
+
+
+class Standing:
+    """The candidates, and what they returned. `dropped`: members that the search has given up."""
+
+    def __init__(self, session: Session, demand: Demand) -> None:
+        self.session, self.demand = session, demand
+        known = {who: list(session.baseline[f"{who}_returns"]) for who in ("teacher", "random")}
+        self.reference = Reference(session, "select", session.config.evaluate.select_first_seed, known)
+        self.candidates: dict[str, Candidate] = {}
+        self.dropped: set[MemberSpec] = set()
+        self._judged: dict[str, list[float]] = session.folder.load_facts(_JUDGED) or {}
+
+    def add(self, candidate: Candidate) -> None:
+        """One more to choose from."""
+        self.candidates[candidate.key] = candidate
+
+    def judge(self, key: str, n: int) -> Paired:
+        """The first n selection episodes of a candidate, or more, where more were played; missing ones are played."""
+        session, returns = self.session, self._judged.setdefault(key, [])
+        first = session.config.evaluate.select_first_seed
+        missing = range(first + len(returns), first + n)
+        if missing:
+            seed = block_seed(session.config.seed, len(returns))
+            actor = policy_actor(self.candidates[key].student, session.config.evaluate.deterministic, seed)
+            returns.extend(run_episodes(session.spec, actor, missing, session.work).returns.tolist())
+            session.folder.save_facts(_JUDGED, self._judged)
+        teacher, random = self.reference.on(range(first, first + len(returns)))
+        return Paired(teacher, np.asarray(returns), random)
+
+    def played(self, key: str) -> int:
+        """Selection episodes of a candidate so far."""
+        return len(self._judged.get(key, ()))
+
+    def of(self, spec: MemberSpec) -> list[Candidate]:
+        """Every judged candidate of a member, in the order of rounds."""
+        found = [c for c in self.candidates.values() if c.spec == spec and self.played(c.key)]
+        return sorted(found, key=lambda c: c.round)
+
+    def best_of(self, spec: MemberSpec) -> Candidate | None:
+        """The member's candidate to judge it by: the highest mean among those that were played longest, at least."""
+        return max(self.of(spec), key=self.worth, default=None)
+
+    def worth(self, candidate: Candidate) -> tuple[float, int]:
+        """Mean of D less one standard error: a few lucky episodes count for little."""
+        mean, error = differences(self.judge(candidate.key, 1), self.demand.threshold)
+        return mean - error, candidate.round
+
+    @property
+    def members(self) -> list[MemberSpec]:
+        """Everyone that was judged, smallest first."""
+        specs = {c.spec: c.params for c in self.candidates.values() if self.played(c.key)}
+        return sorted(specs, key=lambda spec: (specs[spec], spec))
+
+    def keep_only(self, keys: Iterable[str]) -> None:
+        """Forgets the weights of all other candidates that were not judged."""
+        wanted = set(keys)
+        self.candidates = {k: c for k, c in self.candidates.items() if k in wanted or self.played(k)}
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the weights and the returns, which have files of their own."""
+        return {
+            "dropped": [[s.depth, s.width, s.seed] for s in sorted(self.dropped)],
+            "candidates": [
+                {
+                    "spec": [c.spec.depth, c.spec.width, c.spec.seed],
+                    "round": c.round,
+                    "timesteps": c.timesteps,
+                    "measured": {name: c.measured.get(name) for name in _MEASURED if name in c.measured},
+                }
+                for c in self.candidates.values()
+            ],
+        }
