@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from policykd.learn.selection import Selection
 from policykd.learn.session import Session
 from policykd.learn.update import Learner
 from policykd.loss.losses import make_loss
+from policykd.rollout.kernels import Members
 from policykd.spine.errors import InputError
 from policykd.students.family import Family, members_of
 from policykd.students.mlp import MlpStudent
@@ -35,19 +35,12 @@ class LearningState:
     rounds_done: int = 0
     timesteps: int = 0
 
-    def actors(self, n_envs: int) -> Callable[[Tensor], Tensor] | None:
+    def actors(self, n_envs: int) -> Members | None:
         """How the members act: raw observations [N, *O] to parameters [N, P], N/S neighbouring slots each."""
-        normaliser, family, packing = self.normaliser, self.family, self.session.teacher.packing
-        if normaliser is None:
+        if self.normaliser is None:
             return None
-        per_member = n_envs // len(family)
-
-        def actors(observation: Tensor) -> Tensor:
-            inputs = normaliser.apply(packing.tensor_features(observation))
-            params = family.forward(inputs.view(len(family), per_member, -1))
-            return params.reshape(len(observation), -1)
-
-        return actors
+        assert n_envs % len(self.family) == 0
+        return Members(self.family, self.normaliser, self.session.teacher.packing)
 
     def absorb(self, visited: dict[str, Tensor]) -> tuple[Tensor, Tensor, list[float]]:
         """Inputs [M, O] and labels [M, P] of one round on the device, and each member's agreement with the teacher on

@@ -108,6 +108,9 @@ class RolloutConfig(Section):
     noise: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Exploration of a deterministic acting teacher: standard deviation as a fraction of the action range, or the
     probability of a uniformly random discrete action."""
+    kernel: Auto | Literal["numpy", "torch"] = "auto"
+    """What computes actions and labels while collecting: NumPy is faster in small batches and can do plain MLPs on a
+    CPU; auto: NumPy for such a teacher. It is part of the result: another one changes the last bits."""
 
     @model_validator(mode="after")
     def _steps_fit(self) -> Self:
