@@ -12,6 +12,8 @@ from torch import Tensor
 
 from policykd.loss.acting import act
 from policykd.loss.masking import apply_mask, masked_params
+from policykd.rollout.draws import mode
+from policykd.rollout.kernels import kernel_of, params_of
 from policykd.rollout.masks import mask_branches
 from policykd.spine.seeding import SeedKey
 from policykd.spine.spaces import action_map
@@ -25,18 +27,24 @@ Actor = Callable[..., Array]
 
 
 class PolicyActor:
-    """A teacher or student acting on batches; of a policy with a memory each slot's state is kept here."""
+    """A teacher or student acting on batches; of a policy with a memory each slot's state is kept here.
+
+    A plain MLP on the CPU is computed in NumPy (`policykd.rollout.kernels`), whatever was collected with.
+    """
 
     takes_turn = True
 
     def __init__(self, policy: Policy, deterministic: bool, generator: torch.Generator) -> None:
         self.policy = policy
         self._deterministic, self._generator = deterministic, generator
+        self._kernel = kernel_of(policy)
         self._state: State | None = None  # of every slot seen so far, [layers, slots, H] each
 
     def __call__(self, observation: Array, turn: Turn | None = None) -> Array:
         """Environment actions [B, ...] for raw observations [B, *O]."""
-        return self.act(self.params(observation, turn))
+        if self._kernel is None or not self._deterministic or (turn is not None and turn.mask is not None):
+            return self.act(self.params(observation, turn))
+        return self.policy.action_map(mode(self.policy.distribution, self._kernel.means(observation)))
 
     def params(self, observation: Array, turn: Turn | None = None) -> Tensor:
         """Distribution parameters [B, P], masked where there are masks; a policy with a memory takes one step."""
@@ -45,6 +53,8 @@ class PolicyActor:
             if turn is None:
                 raise ValueError("a policy with a memory needs to know which episode an observation belongs to")
             return self._remember(self.policy, seen, turn)
+        if self._kernel is not None and (turn is None or turn.mask is None):
+            return torch.from_numpy(params_of(self._kernel, observation))
         return masked_params(self.policy, seen, None if turn is None else turn.mask)
 
     def act(self, params: Tensor) -> Array:

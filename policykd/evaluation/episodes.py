@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from policykd.evaluation.actors import Actor, chosen, policy_actor, random_actor
 from policykd.rollout.envs import EnvSpec
-from policykd.rollout.vecenv import Bools, Floats, SyncEnvs, make_batch
+from policykd.rollout.vecenv import Bools, Floats, make_batch
 from policykd.spine.errors import InputError
 from policykd.spine.types import Array, Progress, Turn
 
 __all__ = ["Actor", "Episodes", "policy_actor", "random_actor", "run_episodes"]
-_SYNC_SLOTS = 32
+_SLOTS = 32
 _VISITED_BYTES = 2**26  # of states that are kept: 20,000 images would take half a gigabyte
 MAX_STEPS = 100_000  # an episode that is longer will not end; Atari's longest have 27,000 decisions
 
@@ -66,17 +66,18 @@ class _Visited:
 def run_episodes(
     spec: EnvSpec, actor: Actor, seeds: Sequence[int], progress: Progress, *, keep_visited: int = 0
 ) -> Episodes:
-    """One episode per seed, in single environments whatever the backend of collection: a vector class has no seed for
-    each episode.
+    """One episode per seed, in single environments whatever the backend of collection, since a vector class has no seed
+    for each episode; in worker processes where the backend is async, with the same results.
 
     About `keep_visited` of the states are kept, fewer where they are large: at most 64 MB.
     Raises NumericsError for a NaN and Interrupted when asked to stop.
     """
-    return _run_sync(replace(spec, backend="sync"), actor, seeds, progress, keep_visited)
+    single = spec if spec.backend == "async" else replace(spec, backend="sync")
+    return _run(single, actor, seeds, progress, keep_visited)
 
 
-def _run_sync(spec: EnvSpec, actor: Actor, seeds: Sequence[int], progress: Progress, keep_visited: int) -> Episodes:
-    slots = min(len(seeds), _SYNC_SLOTS)
+def _run(spec: EnvSpec, actor: Actor, seeds: Sequence[int], progress: Progress, keep_visited: int) -> Episodes:
+    slots = min(len(seeds), _SLOTS)
     episode = np.arange(slots)  # which seed each slot runs; a slot that ends takes the next one
     waiting = iter(range(slots, len(seeds)))
 
@@ -85,7 +86,6 @@ def _run_sync(spec: EnvSpec, actor: Actor, seeds: Sequence[int], progress: Progr
         return None if episode[slot] < 0 else seeds[episode[slot]]
 
     env = make_batch(spec, slots, next_seed)
-    assert isinstance(env, SyncEnvs)
     returns, lengths, success = _tables(len(seeds))
     visited = _Visited(keep_visited)
     try:

@@ -10,6 +10,7 @@ import torch
 from policykd.loss.acting import params_on
 from policykd.loss.distributions import is_gaussian
 from policykd.rollout.envs import EnvSpec, registered
+from policykd.rollout.kernels import kernel_of
 from policykd.spine.config.schema import Config
 from policykd.spine.device import resolve_device
 from policykd.spine.errors import InputError
@@ -39,8 +40,8 @@ def resolve(config: Config, info: TeacherInfo, teacher: TeacherPolicy, spec: Env
     if width == "auto":
         width = default_width(n_inputs, teacher.distribution.n_means, info)
     student = student.model_copy(update={"width": width})
-    # a search shares the environments out among the members near its border, as many as there are
-    members = 1 if config.search is not None else len(members_of(student))
+    # of a search only some members drive at a time
+    members = config.search.drivers if config.search is not None else len(members_of(student))
     update = {
         "env": config.env.model_copy(
             update={
@@ -55,6 +56,7 @@ def resolve(config: Config, info: TeacherInfo, teacher: TeacherPolicy, spec: Env
             update={
                 **_rollout(config, spec, measured, members),
                 "student_stochastic": _student_stochastic(config, teacher),
+                "kernel": _kernel(config, teacher),
             }
         ),
         "loss": config.loss.model_copy(update={"q_temperature": _q_temperature(config, teacher, measured)}),
@@ -119,6 +121,20 @@ def _student_stochastic(config: Config, teacher: TeacherPolicy) -> bool:
     if config.rollout.student_stochastic != "auto":
         return config.rollout.student_stochastic
     return not (teacher.value_teacher or teacher.deterministic_teacher)
+
+
+def _kernel(config: Config, teacher: TeacherPolicy) -> str:
+    """NumPy where it can do the teacher, which acts beside the students or labels what they visit."""
+    wanted = config.rollout.kernel
+    if wanted == "torch" or (wanted == "auto" and resolve_device(config.device) != "cpu"):
+        return "torch"
+    possible = resolve_device(config.device) == "cpu" and kernel_of(teacher) is not None
+    if wanted == "numpy" and not possible:
+        raise InputError(
+            "rollout.kernel numpy: it can do a teacher that is a plain MLP on vectors, without masks, on the CPU, and "
+            "this one is not; use rollout.kernel=torch, or auto"
+        )
+    return "numpy" if possible else "torch"
 
 
 def _n_updates(config: Config, teacher: TeacherPolicy) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +17,12 @@ from policykd.learn.selection import Selection
 from policykd.learn.session import Session
 from policykd.learn.update import Learner
 from policykd.loss.losses import make_loss
+from policykd.rollout.kernels import Members
 from policykd.spine.errors import InputError
 from policykd.students.family import Family, MemberSpec, members_of
 from policykd.students.mlp import MlpStudent
 from policykd.students.normaliser import Normaliser
+from policykd.students.subset import subset
 from policykd.teachers.normalize import Normalizer
 
 
@@ -53,34 +55,18 @@ class LearningState:
         return tuple(range(len(self.family))) if self.crew is None else self.crew
 
     def driver_of_slot(self, n_envs: int) -> NDArray[np.int64]:
-        """[N] the member that drives each environment: neighbouring slots, shared out evenly."""
-        crew = np.asarray(self.driving)
-        return np.asarray(crew[np.arange(n_envs) * len(crew) // n_envs], np.int64)
+        """[N] the member that drives each environment: neighbouring slots, the same number each."""
+        crew = np.asarray(self.driving, np.int64)
+        assert n_envs % len(crew) == 0
+        return crew.repeat(n_envs // len(crew))
 
-    def actors(self, n_envs: int) -> Callable[[Tensor], Tensor] | None:
+    def actors(self, n_envs: int) -> Members | None:
         """How the members act: raw observations [N, *O] to parameters [N, P], each slot by its driver."""
-        normaliser, family, packing = self.normaliser, self.family, self.session.teacher.packing
-        if normaliser is None:
+        if self.normaliser is None:
             return None
-        if self.crew is not None:
-            slots = self.driver_of_slot(n_envs)
-            each = [(np.flatnonzero(slots == i), family.member(i)) for i in self.crew]
-
-            def crew(observation: Tensor) -> Tensor:
-                inputs = normaliser.apply(packing.tensor_features(observation))
-                return torch.cat(
-                    [forward(inputs[int(rows[0]) : int(rows[-1]) + 1]) for rows, forward in each if len(rows)]
-                )
-
-            return crew
-        per_member = n_envs // len(family)
-
-        def actors(observation: Tensor) -> Tensor:
-            inputs = normaliser.apply(packing.tensor_features(observation))
-            params = family.forward(inputs.view(len(family), per_member, -1))
-            return params.reshape(len(observation), -1)
-
-        return actors
+        assert n_envs % len(self.driving) == 0
+        family = self.family if self.crew is None else subset(self.family, self.crew)[0]
+        return Members(family, self.normaliser, self.session.teacher.packing)
 
     def absorb(self, visited: dict[str, Tensor]) -> tuple[Tensor, Tensor, Fresh]:
         """Inputs [M, O] and labels [M, P] of one round on the device, and how well the members knew them already."""

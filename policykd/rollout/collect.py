@@ -17,14 +17,18 @@ from torch import Tensor
 
 from policykd.loss.acting import act, params_on
 from policykd.loss.masking import apply_mask, masked_params
+from policykd.rollout.draws import perturbed
 from policykd.rollout.envs import EnvSpec
-from policykd.rollout.vecenv import BatchEnv, Bools, Floats, Step, make_batch
+from policykd.rollout.lean import Driver, lean_driver
+from policykd.rollout.vecenv import BatchEnv, Bools, Floats, make_batch
 from policykd.spine.config.schema import RolloutConfig
 from policykd.spine.errors import NumericsError
 from policykd.spine.seeding import SeedKey
 from policykd.spine.types import Array, Progress, TeacherPolicy, is_recurrent
 
 TEACHER = -1
+Students = Callable[[Tensor], Tensor]
+_TELL = 16  # steps between two words on progress
 
 
 @dataclass(frozen=True)
@@ -64,23 +68,8 @@ class Rollout:
         return int(self.acting.sum())
 
 
-class _Episodes:
-    """Sums returns and lengths of the running episodes and notes the finished ones."""
-
-    def __init__(self, n: int) -> None:
-        self.total, self.length = np.zeros(n), np.zeros(n, np.int64)
-        self.finished: list[tuple[int, float, int]] = []
-
-    def add(self, step: Step, live: Bools) -> None:
-        self.total += step.reward
-        self.length += live
-        for slot in np.flatnonzero(step.done):
-            self.finished.append((int(slot), float(self.total[slot]), int(self.length[slot])))
-            self.total[slot], self.length[slot] = 0.0, 0
-
-
 def collect(
-    shard: Shard, spec: EnvSpec, teacher: TeacherPolicy, students: Callable[[Tensor], Tensor] | None, progress: Progress
+    shard: Shard, spec: EnvSpec, teacher: TeacherPolicy, students: Students | None, progress: Progress
 ) -> Rollout:
     """Collects one shard.
 
@@ -96,56 +85,67 @@ def collect(
         return shard.key.episode_seed(slot, int(counts[slot]))
 
     env = make_batch(spec, shard.n_envs, next_seed)
+    driver = lean_driver(shard, teacher, students) or _Driver(shard, teacher, students)
     try:
-        return _run(shard, env, _Driver(shard, teacher, students), progress)
+        return _run(shard, env, driver, progress)
     finally:
         env.close()
 
 
-def _run(shard: Shard, env: BatchEnv, driver: _Driver, progress: Progress) -> Rollout:
+def _run(shard: Shard, env: BatchEnv, driver: Driver, progress: Progress) -> Rollout:
+    """Only what must be done between two steps is done there: between them the caches are cold, and a batch small."""
     steps, n = shard.n_steps, shard.n_envs
     observation = env.reset([shard.key.episode_seed(i, 0) for i in range(n)])
     mask = None if env.mask is None else env.mask.copy()
     masks = None if mask is None else np.empty((steps, *mask.shape), np.bool_)
     seen = np.empty((steps, *observation.shape), observation.dtype)
-    acting, start = np.ones((steps, n), np.bool_), np.zeros((steps, n), np.bool_)
-    live, fresh = np.ones(n, np.bool_), np.ones(n, np.bool_)
-    actor = np.full((steps, n), TEACHER, np.int32)
-    episodes = _Episodes(n)
+    acting, done = np.empty((steps, n), np.bool_), np.empty((steps, n), np.bool_)
+    reward, actor = np.empty((steps, n)), np.empty((steps, n), np.int32)
+    live, start = np.ones(n, np.bool_), np.ones(n, np.bool_)
+    told = 0
     for t in range(steps):
         progress.check()
-        seen[t], acting[t], start[t] = observation, live, fresh & live
+        seen[t], acting[t] = observation, live
         if masks is not None:
             masks[t] = mask
-        action, actor[t] = driver.decide(observation, mask, start[t])
+        if driver.remembers and t:
+            start = (done[t - 1] | ~acting[t - 1]) & live
+        action, actor[t] = driver.decide(observation, mask, start)
         step = env.step(action)
-        episodes.add(step, live)
-        fresh = step.done | (fresh & ~live)  # under NEXT_STEP the episode starts after the ignored step
+        reward[t], done[t] = step.reward, step.done
         observation, live, mask = step.observation, step.acting, step.mask
-        progress.advance(int(acting[t].sum()))
-    params = driver.labels()
-    done = episodes.finished
-    return Rollout(
-        seen,
-        params,
-        acting,
-        start,
-        actor,
-        np.array([x[1] for x in done]),
-        np.array([x[2] for x in done], np.int64),
-        np.array([x[0] for x in done], np.int64),
-        masks,
-    )
+        if t % _TELL == _TELL - 1 or t == steps - 1:
+            progress.advance(int(acting[told : t + 1].sum()))
+            told = t + 1
+    starts = np.ones((steps, n), np.bool_)
+    starts[1:] = done[:-1] | ~acting[:-1]  # under NEXT_STEP the episode starts after the ignored step
+    ended = _finished(reward, done, acting)
+    return Rollout(seen, driver.labels(seen), acting, starts & acting, actor, *ended, masks)
+
+
+def _finished(reward: Floats, done: Bools, acting: Bools) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
+    """Returns, lengths and slots of the episodes that ended, in the order of their ends, of T steps [T, N] each."""
+    total, length = reward.cumsum(0), acting.cumsum(0)
+    before = np.zeros(reward.shape[1]), np.zeros(reward.shape[1], np.int64)  # at the end of the last episode
+    returns, lengths, slots = [], [], []
+    for t, slot in np.argwhere(done):
+        returns.append(float(total[t, slot] - before[0][slot]))
+        lengths.append(int(length[t, slot] - before[1][slot]))
+        slots.append(int(slot))
+        before[0][slot], before[1][slot] = total[t, slot], length[t, slot]
+    return np.array(returns), np.array(lengths, np.int64), np.array(slots, np.int64)
 
 
 class _Driver:
     """Chooses who acts in each slot and how; keeps the teacher's labels where its forward was needed anyway."""
 
-    def __init__(self, shard: Shard, teacher: TeacherPolicy, students: Callable[[Tensor], Tensor] | None) -> None:
+    def __init__(self, shard: Shard, teacher: TeacherPolicy, students: Students | None) -> None:
         self._shard, self._teacher, self._students = shard, teacher, students
-        self._rng = SeedKey(shard.key.root, "act", shard.key.round, shard.key.shard).numpy()
-        self._generator = SeedKey(shard.key.root, "act", shard.key.round, shard.key.shard).torch(teacher.device)
+        key = SeedKey(shard.key.root, "act", shard.key.round, shard.key.shard)
+        self._rng = key.numpy()
+        self._generator = key.torch(teacher.device)
         self._labels: list[Array] = []
+        self.remembers = is_recurrent(teacher)
         self._state = teacher.initial_state(shard.n_envs) if is_recurrent(teacher) else None
 
     def decide(
@@ -171,6 +171,11 @@ class _Driver:
         mixed[teacher_acts] = actions[teacher_acts]
         return mixed, np.where(teacher_acts, TEACHER, slots).astype(np.int32)
 
+    def labels(self, observations: Array) -> NDArray[np.float32] | None:
+        """The teacher's parameters [T, N, P], where choosing the actions needed them; `label` makes the others."""
+        del observations
+        return np.stack(self._labels) if self._labels else None
+
     def _label(self, obs: Tensor, mask: Bools | None, start: Bools | None) -> Tensor:
         teacher = self._teacher
         if is_recurrent(teacher):
@@ -181,10 +186,6 @@ class _Driver:
             params = masked_params(teacher, obs, mask)
         self._labels.append(params.cpu().numpy())
         return params
-
-    def labels(self) -> NDArray[np.float32] | None:
-        """The teacher's parameters [T, N, P], where choosing the actions needed them."""
-        return np.stack(self._labels) if self._labels else None
 
     def _student_actions(self, obs: Tensor, mask: Bools | None) -> Array:
         assert self._students is not None
@@ -201,21 +202,7 @@ class _Driver:
         actions = act(teacher, params, deterministic=deterministic, generator=self._generator)
         if own_noise or not config.teacher_stochastic or config.noise == 0:
             return actions
-        return self._perturbed(actions)
-
-    def _perturbed(self, actions: Array) -> Array:
-        """Exploration of a teacher without a distribution of its own: normal in the box, else uniform now and then."""
-        space, noise = self._teacher.action_space, self._shard.acting.noise
-        low, high = getattr(space, "low", None), getattr(space, "high", None)
-        if low is not None and high is not None:
-            width = np.where(np.isfinite(high - low), high - low, 1.0)
-            noisy = actions + noise * width * self._rng.standard_normal(actions.shape)
-            return np.clip(noisy, low, high).astype(actions.dtype)
-        bits = self._teacher.action_map.kind == "multi_binary"  # whose `n` is how many there are
-        sizes = 2 if bits else getattr(space, "nvec", getattr(space, "n", 2))
-        start = getattr(space, "start", 0)
-        swap = self._rng.random(actions.shape) < noise
-        return np.where(swap, self._rng.integers(0, sizes, actions.shape) + start, actions).astype(actions.dtype)
+        return perturbed(actions, teacher, config.noise, self._rng)
 
 
 def label(rollout: Rollout, teacher: TeacherPolicy, progress: Progress) -> NDArray[np.float32]:

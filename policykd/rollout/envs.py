@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     AnyEnv = gym.Env[Any, Any]
     VectorEnv = gym.vector.VectorEnv[Any, Any, Any]
 
-Backend = Literal["native", "sync"]
+Backend = Literal["native", "sync", "async"]
 _FUNCTION = "function:"
 
 _MAX_ID = 200  # looking for names that are near takes a time that grows with the square of the length
@@ -46,6 +46,7 @@ class EnvSpec:
     factory: Callable[..., Any] | None = None
     masked: bool = False
     packing: Packing | None = None
+    step_timeout: float = 60.0  # seconds that a worker process of the async backend may take for a step
 
     @property
     def recorded_id(self) -> str:
@@ -70,7 +71,7 @@ def env_spec(
     own = name == teacher_env  # named by the user or not: its arguments stay with it
     kwargs = dict(config.kwargs) if config.kwargs or not own else dict(teacher_kwargs or {})
     wrappers = tuple(parsed(entry) for entry in config.wrappers)
-    spec = EnvSpec(name, kwargs, wrappers, config.allow_import)
+    spec = EnvSpec(name, kwargs, wrappers, config.allow_import, step_timeout=config.step_timeout)
     return replace(spec, backend=_choose_backend(spec, config.backend))
 
 
@@ -100,7 +101,9 @@ def factory_spec(factory: Callable[..., Any], config: EnvConfig = EnvConfig()) -
         raise InputError("env.kwargs have no effect on an environment function: build them into it")
     name = getattr(factory, "__name__", type(factory).__name__)
     wrappers = tuple(parsed(entry) for entry in config.wrappers)
-    return EnvSpec(name, {}, wrappers, config.allow_import, factory=factory)
+    backend: Backend = "async" if config.backend == "async" else "sync"
+    timeout = config.step_timeout
+    return EnvSpec(name, {}, wrappers, config.allow_import, backend, factory=factory, step_timeout=timeout)
 
 
 def make_env(spec: EnvSpec, render_mode: str | None = None) -> AnyEnv:
@@ -174,7 +177,7 @@ def _choose_backend(spec: EnvSpec, wanted: str) -> Backend:
     if wanted == "native" and not (entry.vector_entry_point and not spec.wrappers):
         reason = "has no vector class of its own" if not entry.vector_entry_point else "has wrappers"
         raise InputError(f"env.backend native: {brief(spec.id)} {reason}; use env.backend=sync")
-    return "native" if wanted == "native" else "sync"
+    return "native" if wanted == "native" else "async" if wanted == "async" else "sync"
 
 
 @contextmanager

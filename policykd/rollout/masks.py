@@ -45,4 +45,4 @@ def with_masks(policy: Policy, name: str, spec: EnvSpec) -> EnvSpec:
             )
     finally:
         env.close()
-    return replace(spec, backend="sync", masked=True)
+    return replace(spec, backend="async" if spec.backend == "async" else "sync", masked=True)

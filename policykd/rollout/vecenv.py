@@ -7,7 +7,7 @@ timestep is counted. `done` marks the real step that ended an episode; `reward` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -82,12 +82,21 @@ class SyncEnvs:
         self._choices = mask_branches(self.action_space) if spec.masked else ()
         self.mask: Bools | None = np.ones((n_envs, sum(self._choices)), np.bool_) if spec.masked else None
 
+    @property
+    def observation(self) -> Array:
+        """What `step` handed out last [N, *O]; a view."""
+        return self._observation
+
     def reset(self, seeds: Sequence[int]) -> Array:
-        for slot, seed in enumerate(seeds):
-            self._start(slot, seed)
-        self._acting[:] = True
-        check_finite(self._observation, "observation", self._where)
+        self.start(enumerate(seeds))
         return self._observation.copy()
+
+    def start(self, episodes: Iterable[tuple[int, int]]) -> None:
+        """New episodes in some slots, retired ones too: (slot, seed) each."""
+        for slot, seed in episodes:
+            self._start(slot, seed)
+            self._acting[slot] = True
+        check_finite(self._observation, "observation", self._where)
 
     def step(self, actions: Array) -> Step:
         n = self.n_envs
@@ -212,6 +221,10 @@ def make_batch(spec: EnvSpec, n_envs: int, next_seed: Callable[[int], int | None
     """Fresh environments on the chosen backend. Fresh, because some (BipedalWalker) carry traces over a reset."""
     if spec.backend == "native":
         return VectorEnvs(make_native(spec, n_envs), spec.id, spec.packing)
+    if spec.backend == "async":
+        from policykd.rollout.workers import AsyncEnvs
+
+        return AsyncEnvs(spec, n_envs, next_seed)
     return SyncEnvs(spec, n_envs, next_seed)
 
 

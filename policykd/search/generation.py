@@ -60,7 +60,9 @@ def opened(session: Session, plan: Plan, before: LearningState | None) -> Learni
         fresh = start(session, plan.specs, plan.rounds)
         state = replace(before, family=fresh.family, learner=fresh.learner)
         state.start_log_std(state.dataset.params)
-    state.crew = _spread(range(len(state.family)), session)
+    members = len(state.family)
+    seats = _seats(members, session)
+    state.crew = tuple(i * members // seats for i in range(seats))
     return state
 
 
@@ -114,7 +116,8 @@ def _rung(state: LearningState, standing: Standing, plan: Plan, index: int) -> N
         state.learner = state.learner.replaced(family, origin, carried)
         state.family = family
     order = {i: place for place, i in enumerate(keep)}
-    state.crew = _spread([order[i] for i in nearest(means, errors, keep)], session)
+    seats = _seats(len(keep), session)
+    state.crew = tuple(sorted(order[i] for i in nearest(means, errors, keep)[:seats]))
 
 
 def survivors(means: np.ndarray, errors: np.ndarray, sizes: np.ndarray) -> list[int]:
@@ -137,10 +140,8 @@ def nearest(means: np.ndarray, errors: np.ndarray, keep: Sequence[int]) -> list[
     return sorted(keep, key=lambda i: abs(float(means[i])) / float(errors[i]))
 
 
-def _spread(members: Sequence[int], session: Session) -> tuple[int, ...]:
-    """Who drives: as many of the first as may, and as there are environments; in the order of the family."""
+def _seats(members: int, session: Session) -> int:
+    """How many of the members drive: as many as may, with evenly many environments each."""
     search, n_envs = session.config.search, session.config.rollout.n_envs
     assert search is not None and isinstance(n_envs, int)
-    count = min(search.drivers, n_envs, len(members))
-    step = len(members) / count
-    return tuple(sorted({members[int(i * step)] for i in range(count)}))
+    return max(k for k in range(1, min(search.drivers, n_envs, members) + 1) if n_envs % k == 0)

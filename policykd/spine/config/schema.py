@@ -37,8 +37,13 @@ class EnvConfig(Section):
     StackFrames, `package.module:Class` with `allow_import`, or {name: {keyword: value}}; none takes the teacher's."""
     allow_import: bool = False
     """Whether ids and wrappers may import a package that they name, those of the teacher's folder included."""
-    backend: Literal["auto", "native", "sync"] = "auto"
-    """How the environments are stepped: the environment's own vector class, or one after the other."""
+    backend: Literal["auto", "native", "sync", "async"] = "auto"
+    """How the environments are stepped: native (the environment's own vector class), sync (one after the other) or
+    async (in worker processes, one a core, which pays where a step takes long); auto: native where there is such a
+    class, else sync. Episodes are judged in workers where async is chosen, else one after the other, since a vector
+    class has no seed for each."""
+    step_timeout: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds that a worker process of the async backend may take for a step before the run gives up."""
 
 
 class StudentConfig(Section):
@@ -108,6 +113,9 @@ class RolloutConfig(Section):
     noise: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Exploration of a deterministic acting teacher: standard deviation as a fraction of the action range, or the
     probability of a uniformly random discrete action."""
+    kernel: Auto | Literal["numpy", "torch"] = "auto"
+    """What computes actions and labels while collecting: NumPy is faster in small batches and can do plain MLPs on a
+    CPU; auto: NumPy for such a teacher. It is part of the result: another one changes the last bits."""
 
     @model_validator(mode="after")
     def _steps_fit(self) -> Self:

@@ -54,7 +54,7 @@ def plain_loop(env_id: str, actor: Actor, seeds: Sequence[int]) -> tuple[list[fl
 @pytest.mark.parametrize("slots", [1, 3, 32])
 @pytest.mark.parametrize(("env_id", "actor"), [("CartPole-v1", poor_cartpole), ("MountainCar-v0", swinging_car)])
 def test_returns_equal_a_plain_loop(env_id: str, actor: Actor, slots: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_SYNC_SLOTS", slots)
+    monkeypatch.setattr(module, "_SLOTS", slots)
     seeds = [5, 900, 17, 3, 3, 2**31 - 1, 42]
     quiet = Quiet()
     found = run_episodes(EnvSpec(env_id), actor, seeds, quiet)
@@ -66,7 +66,7 @@ def test_returns_equal_a_plain_loop(env_id: str, actor: Actor, slots: int, monke
 
 @pytest.mark.parametrize("slots", [1, 2, 5, 32])
 def test_one_episode_per_seed_whatever_its_length(slots: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_SYNC_SLOTS", slots)
+    monkeypatch.setattr(module, "_SLOTS", slots)
     seeds = list(range(40))
     found = run_episodes(factory_spec(Counting), counting_action, seeds, Quiet(), keep_visited=50)
     assert found.lengths.tolist() == [episode_length(seed) for seed in seeds]

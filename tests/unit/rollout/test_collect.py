@@ -173,11 +173,20 @@ def test_a_bad_label_of_an_ignored_row_is_no_error() -> None:
 
 def test_a_stop_is_obeyed_between_steps() -> None:
     class Stopping(Quiet):
+        asked = 0
+
         def check(self) -> None:
-            if self.done >= 8:
+            self.asked += 1
+            if self.asked == 5:
                 raise Interrupted("stopped")
 
     shard, progress = Shard(SeedKey(0, "collect"), 2, 1000, 0.0, RolloutConfig()), Stopping()
     with pytest.raises(Interrupted):
         collect(shard, factory_spec(Counting), StubTeacher(lambda x: x), lambda x: torch.zeros(len(x), 3), progress)
-    assert progress.done == 8
+    assert progress.asked == 5 and progress.done == 0
+
+
+def test_progress_is_told_of_every_step() -> None:
+    shard, progress = Shard(SeedKey(0, "collect"), 3, 37, 0.0, RolloutConfig()), Quiet()
+    collect(shard, factory_spec(Counting), StubTeacher(lambda x: x), lambda x: torch.zeros(len(x), 3), progress)
+    assert progress.done == 3 * 37

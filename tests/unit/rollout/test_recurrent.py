@@ -102,7 +102,7 @@ class Noting(Counting):
 
 @pytest.mark.parametrize("slots", [1, 3, 32])
 def test_slots_that_end_forget_their_episode(slots: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_SYNC_SLOTS", slots)
+    monkeypatch.setattr(module, "_SLOTS", slots)
     actor = policy_actor(teacher(), deterministic=True, seed=0)
     for _ in range(2):  # the same actor in a second set of episodes begins anew
         assert len(run_episodes(factory_spec(Noting), actor, range(40), Quiet()).returns) == 40
@@ -110,7 +110,7 @@ def test_slots_that_end_forget_their_episode(slots: int, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("slots", [1, 3, 32])
 def test_agreement_is_counted_while_the_student_acts(slots: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_SYNC_SLOTS", slots)
+    monkeypatch.setattr(module, "_SLOTS", slots)
     student = StubTeacher(lambda x: torch.tensor([0.0, 5.0, 2.0]).expand(len(x), -1))
     actor = watched(policy_actor(student, deterministic=True, seed=0), teacher())
     found = run_episodes(factory_spec(Counting), actor, range(40), Quiet(), keep_visited=10_000)

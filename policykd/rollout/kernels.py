@@ -1,0 +1,290 @@
+"""Acting on a CPU without torch's cost per call: plain MLPs and their distributions in NumPy, for the small batches of
+a rollout. Values equal torch's to float32 rounding.
+
+A matrix product of up to 2^18 multiply-accumulates is NumPy's, which computes it on one thread on every machine; a
+larger one is torch's, which obeys the run's `threads`. So bits depend on shapes and not on the number of cores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from policykd.spine.packing import Packing
+from policykd.spine.types import Array, Policy
+from policykd.students.family import Family, Group
+from policykd.students.mlp import MlpStudent
+from policykd.students.normaliser import Normaliser
+from policykd.teachers.base import Teacher
+from policykd.teachers.extractors import Flat
+from policykd.teachers.networks import ConstantStd, Dense, Logits, Network, QuantileMean
+from policykd.teachers.normalize import Normalizer
+
+F32 = NDArray[np.float32]
+Do = Callable[[], object]
+Normalise = Callable[[Array], F32]
+_ONE_THREAD = 2**18  # multiply-accumulates up to which OpenBLAS does not split a product
+_ZERO, _NONE = np.zeros((), np.float32), np.zeros(0, np.float32)
+
+
+class Kernel(Protocol):
+    """A policy in NumPy. `log_std` [A] or [B, A] does not depend on the state; empty where there is none."""
+
+    log_std: F32
+
+    def means(self, observation: Array) -> F32:
+        """Logits or means [B, M], float32, for packed raw observations [B, *shape], until the next call."""
+        ...
+
+
+def params_of(kernel: Kernel, observation: Array) -> F32:
+    """Distribution parameters [B, P], float32, for packed raw observations [B, *shape]."""
+    return with_log_std(kernel.means(observation), kernel.log_std)
+
+
+def with_log_std(means: F32, log_std: F32) -> F32:
+    """Parameters [..., P] of means [..., M], in an array of their own: the log_std behind them, where there is one."""
+    if not log_std.size:
+        return means.copy()
+    params = np.empty((*means.shape[:-1], means.shape[-1] + log_std.shape[-1]), np.float32)
+    params[..., : means.shape[-1]] = means
+    params[..., means.shape[-1] :] = log_std
+    return params
+
+
+def _tanh(x: F32) -> None:
+    np.tanh(x, x)
+
+
+def _relu(x: F32) -> None:
+    np.maximum(x, _ZERO, out=x)
+
+
+_ACTIVATIONS: dict[str, Callable[[F32], None] | None] = {"tanh": _tanh, "relu": _relu, "identity": None}
+
+
+class _Mlp:
+    """A plain MLP in few calls, which is what small batches cost: everything is allocated when a size of batch comes
+    for the first time, and all operands have one shape, since broadcasting takes twice the time. `normalise` makes the
+    normaliser of batches of one size. `layers`: (weight [in, out], bias [out] or None, activation)."""
+
+    def __init__(
+        self,
+        normalise: Callable[[int], Normalise],
+        layers: Sequence[tuple[Tensor, Tensor | None, str]],
+        log_std: F32,
+        finish: Callable[[F32], F32] | None = None,
+    ) -> None:
+        self._normalise, self._finish, self.log_std = normalise, finish, log_std
+        self._layers = []
+        for weight, bias, name in layers:
+            known = torch.zeros(weight.shape[1]) if bias is None else bias.detach()
+            self._layers.append((weight.detach().contiguous(), known.contiguous(), _ACTIVATIONS[name]))
+        self._plans: dict[int, tuple[Normalise, list[Do], F32]] = {}
+
+    def means(self, observation: Array) -> F32:
+        plan = self._plans.get(len(observation))
+        if plan is None:
+            plan = self._plans[len(observation)] = self._planned(len(observation))
+        normalise, steps, last = plan
+        normalise(observation)
+        for step in steps:
+            step()
+        return last if self._finish is None else self._finish(last)
+
+    def _planned(self, batch: int) -> tuple[Normalise, list[Do], F32]:
+        """How observations are normalised, what is then done, and where the result will be."""
+        normalise = self._normalise(batch)
+        x = normalise(np.zeros((batch, self._layers[0][0].shape[0]), np.float32))
+        steps: list[Do] = []
+        for weight, bias, activation in self._layers:
+            out = np.empty((batch, weight.shape[1]), np.float32)
+            if batch * weight.numel() <= _ONE_THREAD:
+                added = full(bias.numpy(), batch)
+                steps += [partial(np.dot, x, weight.numpy(), out), partial(np.add, out, added, out)]
+            else:
+                steps.append(partial(torch.addmm, bias, torch.from_numpy(x), weight, out=torch.from_numpy(out)))
+            if activation is not None:
+                steps.append(partial(activation, out))
+            x = out
+        return normalise, steps, x
+
+
+def full(row: Array, batch: int) -> Array:
+    """The row [n] written out `batch` times [batch, n]."""
+    return np.ascontiguousarray(np.broadcast_to(row, (batch, len(row))))
+
+
+def kernel_of(policy: Policy) -> Kernel | None:
+    """The policy in NumPy, or None where it is no plain MLP on vectors, needs masks or lies on another device."""
+    if isinstance(policy, MlpStudent):
+        return _of_student(policy)
+    if isinstance(policy, Teacher) and isinstance(policy.network, Network):
+        return _of_teacher(policy, policy.network)
+    return None
+
+
+def _of_student(student: MlpStudent) -> Kernel | None:
+    if student.masked or student.device.type != "cpu" or not _is_vector(student.packing):
+        return None
+    names = [student.activation] * (len(student.layers) - 1) + ["identity"]
+    layers = [(*pair, name) for pair, name in zip(student.layers, names, strict=True)]
+    return _Mlp(_scaled(student.normaliser), layers, student.log_std.numpy())
+
+
+def _of_teacher(teacher: Teacher, network: Network) -> Kernel | None:
+    parts, statistics = network.extractor.parts, teacher.normalizer
+    plain = (
+        not (teacher.masked or teacher.recurrent)
+        and teacher.device.type == "cpu"
+        and _is_vector(teacher.packing)
+        and all(isinstance(part, Flat) and not part.divide for part in parts)
+        and isinstance(network.head, Logits | ConstantStd | QuantileMean)
+        and (statistics is None or isinstance(statistics, Normalizer))
+    )
+    dense = [layer for layer in network.layers if isinstance(layer, Dense) and layer.activation in _ACTIVATIONS]
+    if not plain or len(dense) < len(network.layers):
+        return None
+    layers = [(layer.weight.T, layer.bias, layer.activation) for layer in dense]
+    normalise = _standardised(statistics) if isinstance(statistics, Normalizer) else _as_float(parts[0].size)
+    head, scale = network.head, np.float32(teacher.logit_scale)
+    if isinstance(head, QuantileMean):
+        shape = (-1, head.n_quantiles, head.n_actions)
+        return _Mlp(normalise, layers, _NONE, lambda x: x.reshape(shape).mean(1, dtype=np.float32) * scale)
+    log_std = head.log_std.detach().numpy().reshape(-1) if isinstance(head, ConstantStd) else _NONE
+    return _Mlp(normalise, layers, log_std, None if scale == 1 else lambda x: x * scale)
+
+
+def _is_vector(packing: Packing) -> bool:
+    return packing.plain and len(packing.shape) == 1 and not packing.leaves[0].nvec
+
+
+def _as_float(n_inputs: int) -> Callable[[int], Normalise]:
+    def planned(batch: int) -> Normalise:
+        x = np.empty((batch, n_inputs), np.float32)
+
+        def apply(seen: Array) -> F32:
+            x[...] = seen
+            return x
+
+        return apply
+
+    return planned
+
+
+def _standardised(statistics: Normalizer) -> Callable[[int], Normalise]:
+    """As `TensorNormalizer`: in float64, then float32."""
+
+    def planned(batch: int) -> Normalise:
+        mean, std = (full(np.asarray(row, np.float64), batch) for row in (statistics.mean, statistics.std))
+        high, x = np.full(mean.shape, statistics.clip), np.empty(mean.shape, np.float32)
+        low, scaled = -high, np.empty(mean.shape)
+
+        def apply(seen: Array) -> F32:
+            np.subtract(seen, mean, out=scaled)
+            np.divide(scaled, std, out=scaled)
+            np.maximum(scaled, low, out=scaled)
+            np.minimum(scaled, high, out=scaled)
+            x[...] = scaled
+            return x
+
+        return apply
+
+    return planned
+
+
+def _scaled(normaliser: Normaliser) -> Callable[[int], Normalise]:
+    """As `Normaliser.apply`."""
+
+    def planned(batch: int) -> Normalise:
+        mean, scale = full(normaliser.mean, batch), full(normaliser.scale, batch)
+        high, x = np.full(mean.shape, normaliser.limit, np.float32), np.empty(mean.shape, np.float32)
+        low = -high
+
+        def apply(seen: Array) -> F32:
+            x[...] = seen
+            np.subtract(x, mean, out=x)
+            np.multiply(x, scale, out=x)
+            np.maximum(x, low, out=x)
+            np.minimum(x, high, out=x)
+            return x
+
+        return apply
+
+    return planned
+
+
+@dataclass(frozen=True)
+class Members:
+    """How a family's members act: raw observations [N, *O] to parameters [N, P], N/S neighbouring slots each."""
+
+    family: Family
+    normaliser: Normaliser
+    packing: Packing
+
+    def __call__(self, observation: Tensor) -> Tensor:
+        inputs = self.normaliser.apply(self.packing.tensor_features(observation))
+        params = self.family.forward(inputs.view(len(self.family), len(observation) // len(self.family), -1))
+        return params.reshape(len(observation), -1)
+
+    def kernel(self, n_envs: int) -> Kernel | None:
+        """The weights as they are now, in NumPy, for N slots; None on another device and for images or choices."""
+        family = self.family
+        if family.device.type != "cpu" or not _is_vector(self.packing):
+            return None
+        if len(family) > 1:
+            return _Groups(family, _scaled(self.normaliser), n_envs)
+        pairs = family.member_layers(0)
+        names = [family.activation] * (len(pairs) - 1) + ["identity"]
+        layers = [(*pair, name) for pair, name in zip(pairs, names, strict=True)]
+        return _Mlp(_scaled(self.normaliser), layers, family.member_log_std(0).numpy())
+
+
+class _Groups:
+    """Several members at once, each in its own slots."""
+
+    def __init__(self, family: Family, normalise: Callable[[int], Normalise], n_envs: int) -> None:
+        self._normalise, self._n_means = normalise(n_envs), family.n_means
+        self._groups = [(group.members, _group_layers(group, family.activation)) for group in family.groups]
+        self._each = n_envs // len(family)
+        self.log_std = family.log_std.numpy()[:, 0].repeat(self._each, 0)
+
+    def means(self, observation: Array) -> F32:
+        inputs = self._normalise(observation).reshape(-1, self._each, observation.shape[1])
+        means = np.empty((*inputs.shape[:2], self._n_means), np.float32)
+        for rows, layers in self._groups:
+            x = inputs[rows]
+            for layer in layers:
+                x = layer(x)
+            means[rows] = x
+        return means.reshape(len(observation), -1)
+
+
+def _group_layers(group: Group, activation: str) -> list[Callable[[F32], F32]]:
+    """Dense layers of G members at once: [G, B, in] to [G, B, out]."""
+
+    def made(weight: Tensor, bias: Tensor, activate: Callable[[F32], None] | None) -> Callable[[F32], F32]:
+        own_weight, own_bias = weight.numpy(), bias.numpy()
+
+        def layer(x: F32) -> F32:
+            if x.shape[1] * own_weight[0].size <= _ONE_THREAD:
+                out: F32 = np.matmul(x, own_weight)
+                out += own_bias
+            else:
+                out = torch.baddbmm(bias, torch.from_numpy(x), weight).numpy()
+            if activate is not None:
+                activate(out)
+            return out
+
+        return layer
+
+    pairs = list(zip(group.weights, group.biases, strict=True))
+    names = [activation] * (len(pairs) - 1) + ["identity"]
+    return [made(w, b, _ACTIVATIONS[name]) for (w, b), name in zip(pairs, names, strict=True)]

@@ -1,0 +1,174 @@
+"""Fails when NumPy's forward is not torch's to float32 rounding, when a sample is not of its distribution, when a
+result is overwritten by the next call, or when `rollout.kernel` is not settled once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from policykd import Config, distill
+from policykd.loss.distributions import Categorical, DiagGaussian
+from policykd.rollout.collect import Shard, collect, label
+from policykd.rollout.draws import Sampler, mode
+from policykd.rollout.envs import EnvSpec, teacher_spec
+from policykd.rollout.kernels import Members, full, kernel_of, params_of
+from policykd.spine.config.load import load_config
+from policykd.spine.config.schema import EnvConfig, RolloutConfig
+from policykd.spine.errors import InputError
+from policykd.spine.seeding import SeedKey
+from policykd.students.family import Family, MemberSpec
+from policykd.students.normaliser import Normaliser
+from policykd.teachers.base import Interface, Teacher
+from policykd.teachers.extractors import Extractor, Flat
+from policykd.teachers.load import load_teacher
+from policykd.teachers.networks import ConstantStd, Dense, Logits, Network, QuantileMean
+from policykd.teachers.normalize import Normalizer
+from tests.support.core import FAMILIES, Quiet, student
+
+RNG = np.random.default_rng(0)
+
+
+def close(found: Any, expected: torch.Tensor) -> None:
+    largest = max(1.0, float(expected.abs().max()))  # of which a sum that cancels keeps the rounding
+    np.testing.assert_allclose(found, expected.numpy(), rtol=2e-5, atol=2e-6 * largest)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 300])
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_student_in_numpy_is_the_one_in_torch(name: str, activation: Any, batch: int) -> None:
+    policy = student(name, activation, hidden=(48, 40))
+    kernel = kernel_of(policy)
+    assert kernel is not None
+    seen = RNG.normal(1.0, 30.0, (batch, 3))
+    expected = policy.distribution_params(torch.from_numpy(seen))
+    found = params_of(kernel, seen)
+    close(found, expected)
+    params_of(kernel, seen + 1)
+    close(found, expected)  # the next call leaves it alone
+    np.testing.assert_allclose(
+        mode(policy.distribution, found), policy.distribution.mode(expected), rtol=1e-4, atol=1e-5
+    )
+
+
+def teacher(head: Any, outputs: int, distribution: Any, action_space: Any, **options: Any) -> Teacher:
+    sizes = [(5, 64), (64, 64), (64, outputs)]
+    layers = tuple(
+        Dense(torch.from_numpy(RNG.normal(size=(o, i)).astype("f4")) / i**0.5, torch.rand(o), "tanh") for i, o in sizes
+    )
+    layers = (*layers[:-1], replace(layers[-1], activation="identity"))
+    kind = options.pop("kind", "policy")
+    network = Network(Extractor((Flat(5),)), layers, head, distribution, kind, False)
+    info = load_teacher("builtin:cartpole").info
+    interface = Interface(spaces.Box(-np.inf, np.inf, (5,), np.float64), action_space)
+    return Teacher(network, interface, replace(info, algo="ppo"), **options)
+
+
+BOX = spaces.Box(-1, 1, (2,), np.float32)
+STATISTICS = Normalizer(RNG.normal(size=5) * 100, RNG.uniform(0.1, 9, 5), clip=1.5)
+TEACHERS = {
+    "logits": lambda: teacher(Logits(), 3, Categorical(3), spaces.Discrete(3)),
+    "scaled": lambda: teacher(Logits(), 3, Categorical(3), spaces.Discrete(3), kind="value", logit_scale=0.3),
+    "quantiles": lambda: teacher(QuantileMean(4, 3), 12, Categorical(3), spaces.Discrete(3), kind="value"),
+    "gaussian": lambda: teacher(ConstantStd(torch.tensor([[-0.5, 0.2]])), 2, DiagGaussian(2), BOX),
+    "normalised": lambda: teacher(ConstantStd(torch.zeros(2)), 2, DiagGaussian(2), BOX, normalizer=STATISTICS),
+}
+
+
+@pytest.mark.parametrize("batch", [3, 500])
+@pytest.mark.parametrize("name", TEACHERS)
+def test_a_teacher_in_numpy_is_the_one_in_torch(name: str, batch: int) -> None:
+    policy = TEACHERS[name]()
+    kernel = kernel_of(policy)
+    assert kernel is not None
+    seen = RNG.normal(STATISTICS.mean if name == "normalised" else 0.0, 3.0, (batch, 5))
+    close(params_of(kernel, seen), policy.distribution_params(torch.from_numpy(seen)))
+
+
+def test_what_numpy_cannot_do_is_left_to_torch() -> None:
+    assert kernel_of(replace(student("categorical"), masked=True)) is None
+    assert kernel_of(load_teacher("builtin:pendulum")) is None  # log_std depends on the state
+    plain = TEACHERS["logits"]()
+    strange = replace(plain.network.layers[0], activation="mish")
+    odd = Teacher(replace(plain.network, layers=(strange, *plain.network.layers[1:])), plain._interface, plain.info)
+    assert kernel_of(odd) is None
+
+
+@pytest.mark.parametrize("name", ["categorical", "gaussian"])
+@pytest.mark.parametrize("specs", [[(2, 8)], [(1, 8), (2, 5), (2, 24)], [(0, 0), (2, 300)]])
+def test_members_in_numpy_act_as_in_torch(name: str, specs: list[tuple[int, int]]) -> None:
+    distribution = FAMILIES[name][0]
+    family = Family([MemberSpec(*spec) for spec in specs], 3, distribution, root_seed=4)
+    family.flat.add_(torch.from_numpy(RNG.normal(size=len(family.flat)).astype("f4") * 0.1) * (family.flat != 0))
+    family.log_std.copy_(torch.arange(family.log_std.numel()).view(family.log_std.shape) * 0.1 - 1)
+    seen = RNG.normal(size=(6 * len(specs), 3))
+    members = Members(family, Normaliser.measured(seen), student(name).packing)
+    kernel = members.kernel(len(seen))
+    assert kernel is not None
+    close(params_of(kernel, seen), members(torch.from_numpy(seen)))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_samples_have_their_distribution(name: str) -> None:
+    distribution = FAMILIES[name][0]
+    params = student(name).distribution_params(torch.tensor([[1.0, 0.5, -3.0]]))[0]
+    means, log_std = params[: distribution.n_means].numpy(), params[distribution.n_means :].numpy()
+    sampler = Sampler(distribution, 500, np.random.default_rng(1), log_std)
+    found = np.concatenate([sampler(full(means, 500)).copy() for _ in range(80)]).reshape(40_000, -1)
+    expected = distribution.sample(params.expand(40_000, -1), torch.Generator().manual_seed(2)).reshape(40_000, -1)
+    for power in (1, 2):
+        a, b = found.astype(float) ** power, expected.double().numpy() ** power
+        error = np.sqrt((a.var(0) + b.var(0)) / 40_000) + 1e-9
+        assert (abs(a.mean(0) - b.mean(0)) < 5 * error).all()
+
+
+def gather(policy: Any, spec: EnvSpec, kernel: Any, beta: float, **acting: Any) -> Any:
+    shard = Shard(SeedKey(5, "collect", 1), 3, 120, beta, RolloutConfig(kernel=kernel, **acting))
+    family = Family([MemberSpec(2, 16)], policy.packing.n_features, policy.distribution, root_seed=1)
+    size = policy.packing.n_features
+    members = Members(family, Normaliser(np.zeros(size, np.float32), np.ones(size, np.float32)), policy.packing)
+    return collect(shard, spec, policy, members, Quiet())
+
+
+@pytest.mark.parametrize("source", ["builtin:cartpole", "builtin:lunarlander"])
+@pytest.mark.parametrize("beta", [0.0, 1.0])
+def test_a_rollout_in_numpy_is_the_one_in_torch(source: str, beta: float) -> None:
+    policy = load_teacher(source)
+    spec = teacher_spec(EnvConfig(backend="sync"), policy.info)
+    options = {"teacher_stochastic": False, "student_stochastic": False}
+    a, b = (gather(policy, spec, kernel, beta, **options) for kernel in ("numpy", "torch"))
+    assert a.timesteps == b.timesteps and np.array_equal(a.actor, b.actor) and np.array_equal(a.start, b.start)
+    np.testing.assert_allclose(a.observation, b.observation, atol=1e-3)
+    np.testing.assert_allclose(a.returns, b.returns, rtol=1e-3, atol=1e-2)
+    expected = policy.distribution_params(torch.from_numpy(a.observation).flatten(0, 1)).reshape(120, 3, -1)
+    close(label(a, policy, Quiet()), expected)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.4, 1.0])
+def test_a_shard_in_numpy_is_a_pure_function_of_its_key(beta: float) -> None:
+    policy = load_teacher("builtin:cartpole")
+    spec = EnvSpec("CartPole-v1", backend="native")
+    a, b = (gather(policy, spec, "numpy", beta, student_stochastic=True) for _ in range(2))
+    for name in ("observation", "acting", "start", "actor", "returns", "lengths", "slot", "params"):
+        assert np.array_equal(getattr(a, name), getattr(b, name)), name
+    torch_one = gather(policy, spec, "torch", beta, student_stochastic=True)
+    assert not np.array_equal(a.observation, torch_one.observation), "the kernel was not used"
+    share = (a.actor == -1).mean()
+    assert abs(share - beta) < 0.1
+
+
+def test_the_kernel_is_settled_once(tmp_path: Any) -> None:
+    small = {"rollout": {"rounds": 1, "timesteps": 400, "n_envs": 2}, "update": {"n_updates": 5}}
+    for index, (wanted, settled) in enumerate((("auto", "numpy"), ("torch", "torch"))):
+        rollout = {**small["rollout"], "kernel": wanted}
+        config = Config(**{**small, "rollout": rollout}, evaluate={"episodes": 2, "select_episodes": 2})
+        run = distill(config, out=tmp_path / str(index))
+        assert load_config(str(run.folder / "config.yaml")).rollout.kernel == settled
+    config = Config(teacher="builtin:pendulum", rollout={**small["rollout"], "kernel": "numpy"})
+    with pytest.raises(InputError, match=r"^rollout\.kernel numpy: "):
+        distill(config, out=tmp_path / "no")
