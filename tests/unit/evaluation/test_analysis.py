@@ -58,7 +58,7 @@ def test_the_feature_that_explains_it_comes_first() -> None:
     teacher, student = _pair(spaces.Box(-9, 9, (4,), np.float32), 2, 1.0)
     document = analysis(teacher, student, seen, episodes=12)
     found = _checked(document, 5000)
-    assert [entry["name"] for entry in found][0] == "obs[2]" and document["episodes"] == 12
+    assert found[0]["name"] == "obs[2]" and document["episodes"] == 12
     assert {entry["name"] for entry in found} == {f"obs[{i}]" for i in range(4)}
     first = found[0]
     assert first["share"][:8] == [0] * 8 and first["share"][9] == 1 and 0 < first["share"][8] < 1
@@ -115,7 +115,10 @@ def test_names_of_dict_entries_and_one_bin_per_choice() -> None:
         (spaces.MultiDiscrete([3, 4]), RNG.integers(0, 3, (200, 2))),
         (spaces.Box(0, 255, (3, 12, 12), np.uint8), RNG.integers(0, 256, (200, 3, 12, 12)).astype("u1")),
         (spaces.Box(-np.inf, np.inf, (2,), np.float64), np.full((1, 2), 1e300)),
-        (spaces.Box(-np.inf, np.inf, (1,), np.float32), np.repeat([0.0, 1.0, *range(2, 14)], [900] + [1] * 13)[:, None]),
+        (
+            spaces.Box(-np.inf, np.inf, (1,), np.float32),
+            np.repeat([0.0, 1.0, *range(2, 14)], [900] + [1] * 13)[:, None],
+        ),
     ],
     ids=["discrete", "binary", "multi", "image", "one state", "one value nearly always"],
 )
@@ -127,9 +130,14 @@ def test_any_space(space: Any, batch: np.ndarray) -> None:
 
 
 def test_a_large_image_does_not_push_the_numbers_beside_it_out() -> None:
-    space = spaces.Dict({"eye": spaces.Box(0, 255, (3, 40, 40), np.uint8), "speed": spaces.Box(-9, 9, (1,), np.float32)})
+    space = spaces.Dict(
+        {"eye": spaces.Box(0, 255, (3, 40, 40), np.uint8), "speed": spaces.Box(-9, 9, (1,), np.float32)}
+    )
     teacher, student = _pair(space, 4800, 0.0)
-    batch = {"eye": RNG.integers(0, 256, (300, 3, 40, 40)).astype("u1"), "speed": RNG.normal(size=(300, 1)).astype("f4")}
+    batch = {
+        "eye": RNG.integers(0, 256, (300, 3, 40, 40)).astype("u1"),
+        "speed": RNG.normal(size=(300, 1)).astype("f4"),
+    }
     document = analysis(teacher, student, teacher.packing.pack_batch(batch))
     assert document["features"] == 4801 and document["disagreement"][0]["name"] == "speed[0]"
 
