@@ -17,7 +17,7 @@ from policykd.spine.files import read_json
 
 Json = Mapping[str, Any]
 
-_MOST_BYTES = 2**25  # of a document; a frontier of 1,000 members with curves takes 2 MB
+_MOST_BYTES = 2**23  # of a document; a frontier of 1,000 members with curves takes 2 MB
 _MOST_CONFIG = 2**18
 MOST_MEMBERS = 2000
 

@@ -148,3 +148,21 @@ def test_a_memory_and_no_states() -> None:
     assert analysis(teacher, student, seen)["disagreement"] == []
     teacher, student = _pair(spaces.Box(-9, 9, (2,), np.float32), 0, 0.0)
     assert analysis(teacher, student, seen[:0])["entropy"] is None
+
+
+def test_bins_are_those_of_a_histogram_with_values_that_many_states_share() -> None:
+    seen = RNG.normal(size=(2000, 3)).round(1).astype("f4")
+    teacher, student = _pair(spaces.Box(-9, 9, (3,), np.float32), 0, 0.5)
+    for entry in _checked(analysis(teacher, student, seen), 2000):
+        values = seen[:, int(entry["name"][4])].astype("f8")
+        assert entry["values"] is None
+        assert entry["count"] == np.histogram(values, entry["edges"])[0].tolist()
+
+
+def test_what_chance_gives_is_no_spread() -> None:
+    seen = RNG.normal(size=(1500, 41)).astype("f4")
+    teacher, student = _pair(spaces.Box(-9, 9, (41,), np.float32), 40, 0.0)
+    found = _checked(analysis(teacher, student, seen), 1500)
+    assert found[0]["name"] == "obs[40]"
+    noise = [entry["spread"] for entry in found[1:]]
+    assert sum(spread == 0 for spread in noise) > 10 and max(noise) < 0.06
