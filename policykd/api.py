@@ -11,7 +11,7 @@ from policykd.rollout.envs import EnvSpec, factory_spec
 from policykd.spine.checkpoint import RunFolder, is_free, next_run_folder
 from policykd.spine.config.load import load_config
 from policykd.spine.config.schema import Config, EnvConfig, TrainConfig
-from policykd.spine.errors import InputError
+from policykd.spine.errors import InputError, brief
 from policykd.spine.stop import NeverStop, StopFlag
 from policykd.spine.tracker import NullTracker, Tracker
 from policykd.teachers.load import load_teacher
@@ -33,6 +33,7 @@ __all__ = [
     "load_teacher",
     "play",
     "rank",
+    "report",
     "resume",
     "shrink",
     "train_teacher",
@@ -64,7 +65,8 @@ def distill(
         raise InputError("search: a setting of policykd shrink, of no use to distill: use shrink, or leave it out")
     task = open_task(config or Config(), teacher, env)
     path = _free_folder(out, Path("runs"), task.name)
-    return run_task(RunFolder(path, fresh=out is None), task, tracker or NullTracker(), stop or NeverStop())
+    watch = tracker or NullTracker()
+    return _reported(run_task(RunFolder(path, fresh=out is None), task, watch, stop or NeverStop()), watch)
 
 
 def shrink(
@@ -90,7 +92,8 @@ def shrink(
         raise InputError(f"env is a {type(env).__name__}, expected a function: name an id as env.id of the Config")
     task = with_grid(open_task(shrink_config(config or Config()), teacher, env))
     path = _free_folder(out, Path("runs"), f"shrink-{task.name}")
-    return run_task(RunFolder(path, fresh=out is None), task, tracker or NullTracker(), stop or NeverStop(), search)
+    watch = tracker or NullTracker()
+    return _reported(run_task(RunFolder(path, fresh=out is None), task, watch, stop or NeverStop(), search), watch)
 
 
 def resume(
@@ -109,15 +112,15 @@ def resume(
     """
     path = Path(folder)
     run_folder = RunFolder(path, resume=True)
-    finished = finished_run(run_folder)
+    finished, watch = finished_run(run_folder), tracker or NullTracker()
     if finished is not None:
-        (tracker or NullTracker()).note(f"{path}: this run is finished; here is its result")
-        return finished
+        watch.note(f"{path}: this run is finished; here is its result")
+        return finished if (path / "report.html").is_file() else _reported(finished, watch)
     from policykd.search.run import shrink as search
 
     task = open_task(load_config(str(path / "config.yaml"), vouched=trust), teacher, env)
     body = None if task.config.search is None else search
-    return run_task(run_folder, task, tracker or NullTracker(), stop or NeverStop(), body)
+    return _reported(run_task(run_folder, task, watch, stop or NeverStop(), body), watch)
 
 
 def evaluate(
@@ -255,6 +258,23 @@ def verify(
 
     work = Work(tracker or NullTracker(), stop or NeverStop())
     return check(Path(folder), episodes, _environment(env), work, trust=trust)
+
+
+def report(folder: Path | str) -> Path:
+    """Writes report.html and the pictures of a finished run; returns the page's path. InputError where none is."""
+    from policykd.report.page import write_report
+
+    return write_report(Path(folder))
+
+
+def _reported(run: Run, tracker: Tracker) -> Run:
+    """The run, with its report; what cannot be drawn does not lose it."""
+    try:
+        report(run.folder)
+    except Exception as error:
+        why = brief(f"{type(error).__name__}: {error}")
+        tracker.note(f"the run is whole, but report.html is not ({why}); policykd report {run.folder} tries again")
+    return run
 
 
 def _free_folder(out: Path | str | None, root: Path, name: str) -> Path:

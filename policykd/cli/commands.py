@@ -147,6 +147,8 @@ def _distill(settings: Config | None, out: Path | None, resume: Path | None, *, 
             run = api.distill(settings, out=out, tracker=tracker, stop=stop)
     print_returns(run.result)
     where = [("run folder", str(run.folder)), ("watch it", f"policykd play {run.folder}")]
+    if (page := run.folder / "report.html").is_file():
+        where.insert(1, ("report", str(page)))
     sys.stdout.write(f"\n{aligned(where)}\n")
     return GATE_FAILED if run.passed is False else 0
 

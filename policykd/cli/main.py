@@ -10,14 +10,19 @@ from collections.abc import Sequence
 
 import typer
 
-from policykd.cli import export_commands, shrink_commands
+from policykd.cli import export_commands, report_commands, shrink_commands
 from policykd.cli.commands import app
 from policykd.report.table import printable
 from policykd.spine.errors import ConfigError, Interrupted, PolicykdError
 from policykd.spine.stop import terminated_as_interrupted
 
 STOPPED = Interrupted.exit_code
-__all__ = ["export_commands", "main", "shrink_commands"]  # whose commands `app` knows once it is imported
+__all__ = [
+    "export_commands",
+    "main",
+    "report_commands",
+    "shrink_commands",
+]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -37,11 +37,16 @@ def same_action(action_map: ActionMap, a: Array, b: Array) -> Array:
 
 def agreement_on(teacher: Policy, student: Policy, observations: Array, masks: Array | None = None) -> float:
     """Agreement on raw observations [B, *O] that the student visited, with the actions allowed there [B, n]."""
+    return float(same_on(teacher, student, observations, masks).mean())
+
+
+def same_on(teacher: Policy, student: Policy, observations: Array, masks: Array | None = None) -> Array:
+    """[B] booleans: where both choose the same mode action, on raw observations [B, *O] under `masks` [B, n]."""
     pair = [
         np.concatenate([mode_actions(policy, params) for params in params_on(policy, observations, masks)])
         for policy in (teacher, student)
     ]
-    return float(same_action(teacher.action_map, *pair).mean())
+    return same_action(teacher.action_map, *pair)
 
 
 def mode_actions(policy: Policy, params: Tensor) -> Array:

@@ -50,10 +50,15 @@ def entropy_on(policy: Policy, observations: Array, masks: Array | None = None) 
 
     None for a teacher whose distribution is not its own (Q-values, or a mean with a fixed spread).
     """
+    entropies = entropies_on(policy, observations, masks)
+    return None if entropies is None else float(entropies.mean())
+
+
+def entropies_on(policy: Policy, observations: Array, masks: Array | None = None) -> torch.Tensor | None:
+    """The entropy [B] of each state, as `entropy_on` takes it; None where that is None."""
     if not _has_own(policy):
         return None
-    entropies = [policy.distribution.entropy(params) for params in params_on(policy, observations, masks)]
-    return float(torch.cat(entropies).mean())
+    return torch.cat([policy.distribution.entropy(params) for params in params_on(policy, observations, masks)])
 
 
 def _has_own(policy: Policy) -> bool:

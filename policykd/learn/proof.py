@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 import policykd
+from policykd.evaluation.analysis import analysis
 from policykd.evaluation.confirm import Attempt, Demand, confirm
+from policykd.evaluation.episodes import policy_actor, run_episodes
 from policykd.evaluation.gate import NOTHING, Paired, in_words, interval
 from policykd.evaluation.stats import retention, return_summary, worst_decile
 from policykd.learn.methods.distill import Distilled
@@ -17,6 +19,8 @@ from policykd.learn.session import Session
 from policykd.learn.trial import Trial
 from policykd.spine.config.schema import GateConfig
 from policykd.students.mlp import MlpStudent
+
+_ANALYSED, _VISITED_FOR_ANALYSIS = 8, 20_000
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,14 @@ def prove(session: Session, student: MlpStudent, *, number: int = 0, before: Pai
     with session.work.stage("report", total=3 * demand.most):
         attempt = confirm(trial.play, first, demand, number, before)
     return Proof(attempt.seeds, attempt.paired, trial.agreement, trial.success, attempt, number)
+
+
+def analysed(session: Session, student: MlpStudent) -> dict[str, Any]:
+    """analysis.json, over the states of a few episodes of the student on selection seeds."""
+    seeds = session.select_seeds[:_ANALYSED]
+    actor = policy_actor(student, session.config.evaluate.deterministic, session.config.seed)
+    episodes = run_episodes(session.spec, actor, seeds, session.work, keep_visited=_VISITED_FOR_ANALYSIS)
+    return analysis(session.teacher, student, episodes.visited, episodes.masks, episodes=len(seeds))
 
 
 def demand_of(session: Session) -> Demand | None:

@@ -11,7 +11,7 @@ import torch
 
 from policykd.learn.methods.distill import distill
 from policykd.learn.notes import notes_of
-from policykd.learn.proof import Proved, build_result, frontier, prove
+from policykd.learn.proof import Proved, analysed, build_result, frontier, prove
 from policykd.learn.session import Session, Work, prepare
 from policykd.rollout.envs import EnvSpec, factory_spec, teacher_spec
 from policykd.rollout.fit import fit
@@ -186,6 +186,7 @@ def conclude(
     student = signed(session, proved.student, _figures(draft))
     size = save_artifact(path, *student.to_artifact())
     result = build_result(session, proved, size) | more
+    write_json(session.folder.path / "analysis.json", analysed(session, student))
     for name, document in documents(result).items():
         write_json(session.folder.path / name, document)
     session.work.tracker.hparams(session.config.model_dump(mode="json"), _final(result))

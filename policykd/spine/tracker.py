@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
 
 
+PICTURE_SUFFIX = ".report"  # of the event file that holds the report's picture
+
+
 class Tracker(Protocol):
     """Told by the loops what happens; it never influences them."""
 
@@ -211,6 +214,24 @@ def drop_points(folder: Path, first_step: Mapping[str, int]) -> None:
                 event.summary.value.extend(values)
                 writer.write(event.SerializeToString())
         write_atomic(path, kept.getvalue())
+
+
+def write_picture(folder: Path, name: str, png: bytes, size: tuple[int, int], time: float) -> None:
+    """A picture for the IMAGES tab, in an event file of its own that the next one replaces.
+
+    `size` is (width, height); `time` is what TensorBoard shows as its time, in seconds since 1970.
+    """
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    image = Summary.Image(width=size[0], height=size[1], colorspace=3, encoded_image_string=png)
+    file = BytesIO()
+    writer = RecordWriter(file)
+    writer.write(Event(wall_time=time, file_version="brain.Event:2").SerializeToString())
+    summary = Summary(value=[Summary.Value(tag=name, image=image)])
+    writer.write(Event(wall_time=time, step=0, summary=summary).SerializeToString())
+    write_atomic(folder / f"events.out.tfevents.{int(time)}{PICTURE_SUFFIX}", file.getvalue())
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, int | float | str]:

@@ -6,7 +6,17 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "gymnasium", "stable_baselines3", "sb3_contrib", "pydantic", "tensorboard", "scipy", "mujoco")
+HEAVY = (
+    "torch",
+    "gymnasium",
+    "stable_baselines3",
+    "sb3_contrib",
+    "pydantic",
+    "tensorboard",
+    "scipy",
+    "mujoco",
+    "matplotlib",
+)
 _PROBE = "import sys, json; {}; print(json.dumps(sorted(sys.modules)))"
 
 

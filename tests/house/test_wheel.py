@@ -16,6 +16,9 @@ from tests.house.rules import ROOT
 pytestmark = pytest.mark.xdist_group("wheel")  # one build for all of them
 
 
+SHIPPED = {".py", ".yaml", ".zip", ".json", ".npz", ".safetensors", ".c", ".ld", ".css", ".js"}
+
+
 def _run(*command: str | Path, cwd: Path, env: dict[str, str] | None = None) -> str:
     done = subprocess.run(
         list(map(str, command)), cwd=cwd, env=env, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
@@ -60,7 +63,7 @@ def test_wheel_holds_what_a_user_needs_and_nothing_else(wheel):
     assert "policykd/py.typed" in names
     for folder, inside in (("configs", "policykd/configs"), ("policykd", "policykd")):
         for path in (ROOT / folder).rglob("*"):
-            if path.is_file() and path.suffix in {".py", ".yaml", ".zip", ".json", ".npz", ".safetensors", ".c", ".ld"}:
+            if path.is_file() and path.suffix in SHIPPED:
                 assert f"{inside}/{path.relative_to(ROOT / folder).as_posix()}" in names
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"policykd"}
     assert not [name for name in names if "__pycache__" in name or name.endswith(".pyc")]
@@ -74,7 +77,9 @@ def test_installed_command_distils_a_built_in_teacher(installed, tmp_path):
     out = tmp_path / "run"
     small = ("rollout.timesteps=2000", "rollout.rounds=2", "update.n_updates=20", "evaluate.episodes=4")
     installed("-m", "policykd", "distill", "--out", out, *small)
-    assert {"config.yaml", "result.json", "student.safetensors"} <= {path.name for path in out.iterdir()}
+    assert {"config.yaml", "result.json", "student.safetensors", "report.html", "frontier.png"} <= {
+        path.name for path in out.iterdir()
+    }
 
 
 def test_installed_configurations_and_teachers_are_found(installed):

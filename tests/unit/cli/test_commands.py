@@ -58,6 +58,10 @@ class Api(types.ModuleType):
         self._called("play", args, kwargs)
         return {"video": "v.mp4"}
 
+    def report(self, *args, **kwargs):
+        self._called("report", args, kwargs)
+        return Path("runs/x-1/report.html")
+
     def train_teacher(self, *args, **kwargs):
         self._called("train", args, kwargs)
         return {"folder": "runs/teachers/x"}
@@ -209,11 +213,17 @@ def test_wrong_words_are_one_line_and_exit_2(api, capsys, words, said):
     assert api.calls == []
 
 
+def test_report_names_the_page(api, capsys):
+    assert main(["report", "runs/x-1"]) == 0
+    assert api.calls == [("report", (Path("runs/x-1"),), {})]
+    assert Path("runs/x-1/report.html").as_posix() in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
 def test_help_names_every_command(capsys, words):
     assert main(words) == 0
     listed = capsys.readouterr().out
-    for command in ("distill", "evaluate", "inspect", "play", "train"):
+    for command in ("distill", "evaluate", "inspect", "play", "report", "train"):
         assert f"\n  {command} " in listed
 
 
@@ -225,7 +235,7 @@ def test_version(capsys):
 def test_every_command_has_help_without_heavy_imports():
     probe = (
         "import sys, io, contextlib\nfrom policykd.cli.main import main\n"
-        "for command in ('distill', 'evaluate', 'inspect', 'play', 'train'):\n"
+        "for command in ('distill', 'evaluate', 'inspect', 'play', 'report', 'train'):\n"
         "    with contextlib.redirect_stdout(io.StringIO()):\n        assert main([command, '--help']) == 0\n"
         "print(sorted({'torch', 'gymnasium', 'stable_baselines3', 'tensorboard', 'rich', 'yaml'} & set(sys.modules)))"
     )

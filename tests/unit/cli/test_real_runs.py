@@ -82,7 +82,9 @@ def test_distill_shows_the_result_and_names_the_folder(cli, tmp_path):
     assert max(map(len, out.splitlines())) <= 80
     assert "\x1b" not in out
     assert [line.split("  ")[0] for line in err] == ["baseline", "round 1/2", "round 2/2", "report"]
-    assert {"config.yaml", "result.json", "student.safetensors"} <= set(digest(tmp_path / folder))
+    files = {"config.yaml", "result.json", "student.safetensors", "report.html", "frontier.png", "frontier.svg"}
+    assert files <= set(digest(tmp_path / folder))
+    assert f"{folder}/report.html" in out
 
 
 def test_exit_code_3_shows_the_result_and_keeps_the_run(cli, tmp_path):
@@ -108,6 +110,27 @@ def test_resuming_a_finished_run_shows_its_result_again(cli, run_folder):
     assert len(err) == 1
     assert "finished" in err[0]
     assert digest(run_folder) == before
+
+
+def test_report_is_written_again_to_the_same_bytes(cli, tmp_path, run_folder):
+    shutil.copytree(run_folder, tmp_path / "r")
+    before = digest(tmp_path / "r")
+    for name in ("report.html", "frontier.png", "frontier.svg"):
+        (tmp_path / "r" / name).unlink()
+    code, out, err = cli("report", "r")
+    assert (code, out.split(), err) == (0, ["report", str(Path("r/report.html"))], [])
+    assert digest(tmp_path / "r") == before
+    assert "non-inferior to 1 %" in (tmp_path / "r/report.html").read_text("utf-8")
+
+
+def test_a_report_that_cannot_be_written_does_not_lose_the_run(cli, tmp_path, run_folder):
+    shutil.copytree(run_folder, tmp_path / "r")
+    (tmp_path / "r/report.html").unlink()
+    (tmp_path / "r/report.html").mkdir()
+    code, out, err = cli("distill", "--resume", "r")
+    assert code == 0 and "retention" in out
+    assert "the run is whole, but report.html is not" in err[-1] and "policykd report r tries again" in err[-1]
+    assert "report.html" not in out
 
 
 def test_evaluate_prints_a_table(cli, run_folder):
@@ -147,6 +170,27 @@ def test_train_makes_a_teacher_that_can_be_inspected(cli, tmp_path):
 
 
 # --- wrong input: one line, exit code 2 -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (None, ["r: no such folder"]),
+        ({}, ["r: no result.json in it", "give the folder of a finished run"]),
+        ({"config.yaml": "seed: 0"}, ["r: no result.json in it", "policykd distill --resume r"]),
+        ({"result.json": "{"}, ["result.json: not JSON"]),
+    ],
+)
+def test_report_refuses_what_is_no_finished_run(refused, tmp_path, files, words):
+    for name, text in (files or {}).items():
+        (tmp_path / "r").mkdir(exist_ok=True)
+        (tmp_path / "r" / name).write_text(text)
+    if files == {}:
+        (tmp_path / "r").mkdir()
+    line = refused("report", "r")
+    for word in words:
+        assert word in line
+    assert not (tmp_path / "r/report.html").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,214 @@
+"""The parts of report.html in words: headline, verdict, diagnosis, configuration, environment, commands."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from typing import Any
+
+from policykd.report.facts import Facts, Json, interval, number, section
+from policykd.report.frontier_plot import gate_words
+from policykd.report.html import Child, Safe, element, join
+from policykd.report.table import duration, figure, percent
+
+_PACKAGES = ("policykd", "torch", "gymnasium", "stable-baselines3", "sb3-contrib", "numpy", "scipy", "safetensors")
+
+
+def text_of(value: Any, otherwise: str = "-") -> str:
+    """A text as it is, a number as a figure; anything else, `otherwise`."""
+    if isinstance(value, str):
+        return value
+    found = number(value)
+    return otherwise if found is None else figure(int(found) if found.is_integer() else found)
+
+
+def share_of(value: Any) -> str:
+    """`98.7 %`, or a dash."""
+    found = number(value)
+    return "-" if found is None else percent(found)
+
+
+def interval_of(value: Any) -> str:
+    """`97.3 % to 101.1 %`, or a dash."""
+    ends = interval(value)
+    return "-" if ends is None else f"{percent(ends[0])} to {percent(ends[1])}"
+
+
+def panel(name: str, title: str, *children: Child) -> Safe:
+    """A section of the page with an anchor."""
+    return element("section", element("h2", title), *children, id=name)
+
+
+def title_of(facts: Facts) -> str:
+    """Environment and sizes in one line."""
+    teacher, student = section(facts.result, "teacher"), section(facts.result, "student")
+    sizes = f"{text_of(teacher.get('params'), '?')} → {text_of(student.get('params'), '?')} parameters"
+    return f"{text_of(teacher.get('algo'), 'teacher')} on {text_of(facts.result.get('env'), '?')}: {sizes}"
+
+
+def headline(facts: Facts) -> Safe:
+    """Who became whom, the verdict, and the figures that matter most."""
+    teacher = section(facts.result, "teacher")
+    sha = text_of(teacher.get("sha256"), "")
+    origin = f"Teacher: {text_of(teacher.get('source'))}" + (f", sha256 {sha[:16]}…" if sha else "")
+    return element(
+        "header",
+        element("h1", title_of(facts)),
+        element("p", origin, class_="quiet"),
+        _verdict(facts.result),
+        element("dl", *_cards(facts.result), class_="cards"),
+    )
+
+
+def _verdict(result: Json) -> Safe | None:
+    gate = section(result, "gate")
+    words, keep, margin = gate_words(gate), number(gate.get("keep")), number(gate.get("margin"))
+    if words is None or keep is None or margin is None:
+        return element(
+            "p", "No gate was asked for (--keep): the figures below are all that is claimed.", class_="verdict"
+        )
+    passed = gate.get("passed") is True
+    attempts = text_of(gate.get("attempts"))
+    return element(
+        "p",
+        element("b", "Passed: " if passed else "Failed: "),
+        words,
+        f". The lower end of the interval is {share_of(gate.get('lower'))}; at least {percent(keep - margin)} was "
+        f"needed. Attempts on fresh seeds: {attempts}.",
+        class_=f"verdict {'good' if passed else 'bad'}",
+    )
+
+
+def _cards(result: Json) -> Iterable[Safe]:
+    teacher, student = section(result, "teacher"), section(result, "student")
+    held = section(result, "retention")
+    sizes = f"{text_of(teacher.get('params'))} → {text_of(student.get('params'))}"
+    fewer = number(result.get("compression"))
+    yield _card("parameters", sizes, "" if fewer is None else f"{figure(fewer)} × fewer")
+    yield _card("retention", share_of(held.get("value")), f"95 % interval {interval_of(held.get('ci95'))}")
+    means = [number(section(side, "return").get("mean")) for side in (student, teacher, section(result, "random"))]
+    own, others, chance = (figure(mean) for mean in means)
+    yield _card("return", own, f"teacher {others}, random {chance}")
+    yield _card("agreement", share_of(result.get("agreement")), "of the student's states")
+    worst = section(result, "worst_decile")
+    yield _card("worst tenth", text_of(worst.get("student")), f"teacher {text_of(worst.get('teacher'))}")
+    if number(result.get("success")) is not None:
+        yield _card("success", share_of(result["success"]), "of the episodes")
+    yield _card("file", f"{text_of(student.get('bytes'))} bytes", f"{text_of(student.get('macs'))} MACs an action")
+    total = number(section(result, "seconds").get("total"))
+    spent = "-" if total is None or total < 0 else duration(total)
+    yield _card("the run took", spent, f"{text_of(result.get('timesteps'))} timesteps")
+
+
+def _card(name: str, value: str, rest: str) -> Safe:
+    return element("div", element("dt", name), element("dd", element("b", value), element("span", rest)))
+
+
+def diagnosis(facts: Facts) -> Safe | None:
+    """What the search says of its limits, and the run's notes; None where neither says a thing."""
+    found = section(facts.result, "diagnosis")
+    limit = found.get("limit")
+    lines = [line for key in (found.get("lines"), facts.result.get("notes")) for line in _texts(key)]
+    if not lines and not isinstance(limit, str):
+        return None
+    head = element("p", "What limits the students: ", element("b", limit), ".") if isinstance(limit, str) else None
+    return panel("diagnosis", "Diagnosis", head, element("ul", *(element("li", line) for line in lines)))
+
+
+def _texts(value: Any) -> list[str]:
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def configuration(facts: Facts) -> Safe:
+    """config.yaml as it is."""
+    text = facts.config_text or "(this folder has no config.yaml)"
+    box = {"tabindex": "0", "role": "region", "aria_label": "config.yaml"}
+    return panel("configuration", "Configuration", element("pre", element("code", text.rstrip("\n")), **box))
+
+
+def environment(facts: Facts) -> Safe:
+    """Where it was played, on what it ran, and the versions."""
+    result, env = facts.result, section(facts.config, "env")
+    seeds = section(result, "seeds")
+    played: list[tuple[str, Child]] = [
+        ("environment", text_of(result.get("env"))),
+        ("arguments", _plain(env.get("kwargs"))),
+        ("wrappers", _plain(env.get("wrappers"))),
+        ("backend", text_of(result.get("backend"))),
+        ("device", text_of(result.get("device"))),
+        ("judged", {True: "by the mode", False: "by samples"}.get(result.get("deterministic") is not False)),
+        ("report episodes", f"{text_of(result.get('episodes'))}, seeds {_plain(seeds.get('report'))}"),
+        ("selection seeds", _plain(seeds.get("select"))),
+        ("training seed", text_of(seeds.get("train"))),
+        ("seconds", _seconds(section(result, "seconds"))),
+    ]
+    versions: list[tuple[str, Child]] = [("run by policykd", text_of(result.get("policykd")))]
+    versions += [("Python", platform.python_version()), ("system", f"{platform.system()} {platform.machine()}")]
+    versions += [(name, _version(name)) for name in _PACKAGES]
+    return panel(
+        "environment",
+        "Environment and versions",
+        element(
+            "div",
+            element("div", element("h3", "The run"), _facts_table(played)),
+            element("div", element("h3", "Where this page was written"), _facts_table(versions)),
+            class_="two",
+        ),
+    )
+
+
+def _facts_table(rows: list[tuple[str, Child]]) -> Safe:
+    body = [element("tr", element("th", name, scope="row"), element("td", value)) for name, value in rows]
+    return element("table", element("tbody", *body), class_="facts")
+
+
+def _plain(value: Any) -> str:
+    """Small data in one line: `0 to 9` of a pair of seeds, else as it would stand in YAML."""
+    ends = interval(value)
+    if ends is not None:
+        return f"{ends[0]:.0f} to {ends[1]:.0f}"
+    if value in (None, [], {}) or not isinstance(value, Mapping | list | str | int | float):
+        return "-"
+    return str(value)[:500]
+
+
+def _seconds(spent: Json) -> str:
+    known = [(name, number(value)) for name, value in spent.items()]
+    return ", ".join(f"{name} {value:.1f}" for name, value in known if value) or "-"
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def commands(facts: Facts) -> Safe:
+    """What to type in the run's folder to repeat it, judge it again, export and watch it."""
+    source = section(facts.result, "teacher").get("source")
+    live = isinstance(source, str) and source.startswith("live ")
+    imports = " --allow-import" if section(facts.config, "env").get("allow_import") is True else ""
+    trust = " --trust" if facts.config.get("trust") is True else ""
+    verb = "shrink" if "diagnosis" in facts.result else "distill"
+    episodes, seeds = number(facts.result.get("episodes")), section(facts.result, "seeds").get("report")
+    judged = f" --episodes {episodes:.0f}" if episodes else ""
+    ends = interval(seeds)
+    judged += f" --seed {ends[0]:.0f}" if ends else ""
+    teacher = f" --teacher {shlex.quote(source)}" if isinstance(source, str) and not live else ""
+    lines = [
+        f"policykd {verb} --config config.yaml --out again{trust}{imports}",
+        f"policykd evaluate .{teacher}{judged}{trust}{imports}",
+        f"policykd export . --to onnx,c{imports}",
+        f"policykd play .{teacher} --video both.mp4{trust}{imports}",
+        "policykd report .",
+    ]
+    note = " The teacher was a live model: give it again, policykd.distill(config, teacher=model)." if live else ""
+    return panel(
+        "commands",
+        "Again",
+        element("p", "In this run's folder." + note, class_="quiet"),
+        element("pre", element("code", join("\n".join(lines))), tabindex="0", role="region", aria_label="Commands"),
+    )
