@@ -83,7 +83,7 @@ def lines(curves: Sequence[Line], level: tuple[float, str] | None, title: str, *
     if level:
         (left, height), (right, _) = frame.at(frame.x[0], level[0]), frame.at(frame.x[1], level[0])
         marks.append(element("line", x1=_px(left), x2=_px(right), y1=_px(height), y2=_px(height), class_="level"))
-        above = height - 5 if height > _TOP + 14 else height + 14
+        above = height - 5 if height > _HEIGHT / 2 else height + 14  # towards the middle
         marks.append(element("text", level[1], x=_px(right - 2), y=_px(above), class_="tick end levelname"))
     return _svg(title, _levels(frame, _percent if as_percent else figure), marks, _across(frame))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ Json = Mapping[str, Any]
 _MOST_BYTES = 2**23  # of a document; a frontier of 1,000 members with curves takes 2 MB
 _MOST_CONFIG = 2**18
 MOST_MEMBERS = 2000
+MOST_TEXT = 2000
+MOST_BINS = 100
+MOST_POINTS = 1000  # of a curve in frontier.json
 
 
 def number(value: Any) -> float | None:
@@ -46,9 +50,16 @@ def interval(value: Any) -> tuple[float, float] | None:
     return None if low is None or high is None or low > high else (low, high)
 
 
+def words(value: Any, most: int = MOST_TEXT) -> str | None:
+    """A text, cut where it is longer than any of ours; anything else as None."""
+    if not isinstance(value, str):
+        return None
+    return value if len(value) <= most else f"{value[:most]}…"
+
+
 def numbers(value: Any) -> list[float] | None:
-    """A list of finite numbers, or None where one of them is none."""
-    if not isinstance(value, list):
+    """A list of at most `MOST_BINS` + 1 finite numbers; None where one of them is none, or where it is longer."""
+    if not isinstance(value, list) or len(value) > MOST_BINS + 1:
         return None
     found = [number(item) for item in value]
     return None if any(item is None for item in found) else [item for item in found if item is not None]
@@ -73,7 +84,7 @@ class Member:
             return ""
         return f"{width:g}" if depth is None else f"{width:g}×{depth:g}"
 
-    @property
+    @cached_property
     def curve(self) -> list[tuple[float, float]]:
         """(timesteps, retention) points."""
         return points(self.says.get("curve"))
@@ -82,7 +93,7 @@ class Member:
 def points(value: Any) -> list[tuple[float, float]]:
     """The pairs of numbers in a list, in the order of the first; everything else is left out."""
     found = []
-    for item in value if isinstance(value, list) else []:
+    for item in value[:MOST_POINTS] if isinstance(value, list) else []:
         if isinstance(item, list | tuple) and len(item) == 2:
             x, y = number(item[0]), number(item[1])
             if x is not None and y is not None:
@@ -103,7 +114,6 @@ def members_of(frontier: Any, result: Any) -> list[Member]:
     for index, says in enumerate(listed[:MOST_MEMBERS]):
         if isinstance(says, Mapping):
             params = number(says.get("params"))
-            status = says.get("status")
             found.append(
                 Member(
                     index,
@@ -111,7 +121,7 @@ def members_of(frontier: Any, result: Any) -> list[Member]:
                     params if params is not None and params > 0 else None,
                     number(says.get("retention")),
                     interval(says.get("interval")),
-                    status if isinstance(status, str) else "",
+                    words(says.get("status"), 40) or "",
                 )
             )
     return sorted(found, key=lambda member: (member.params is None, member.params or 0.0, member.index))
@@ -129,7 +139,7 @@ class Facts:
     config: Json
     curves: list[Curve] = field(default_factory=list)
 
-    @property
+    @cached_property
     def members(self) -> list[Member]:
         """See `members_of`."""
         return members_of(self.frontier, self.result)

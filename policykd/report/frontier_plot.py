@@ -98,7 +98,7 @@ def draw(frontier: Json | None, result: Json) -> Figure:
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0.095, 0.125, 0.72, 0.775))
     members = [one for one in members_of(frontier, result) if one.params is not None and one.retention is not None]
-    members = _few(members)
+    members = few(members, MOST_DRAWN)
     claim = _claim(result)
     teacher = number(section(result, "teacher").get("params")) or number(section(frontier, "teacher").get("params"))
     gate = _gate(frontier, result)
@@ -138,12 +138,11 @@ def gate_words(gate: Json) -> str | None:
     return f"non-inferior to {100 * keep:g} %, margin {100 * margin:g} {points}"
 
 
-def _few(members: list[Member]) -> list[Member]:
+def few(members: list[Member], most: int) -> list[Member]:
     """Not more than can be seen: the chosen one, and an even choice of the others."""
-    if len(members) <= MOST_DRAWN:
+    if len(members) <= most:
         return members
-    stride = len(members) / MOST_DRAWN
-    kept = {int(place * stride) for place in range(MOST_DRAWN)}
+    kept = {int(place * len(members) / most) for place in range(most)}
     return [one for place, one in enumerate(members) if place in kept or one.status == "chosen"]
 
 

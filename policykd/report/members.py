@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from policykd.report.facts import Facts, Member, number
+from policykd.report.facts import Facts, Member, number, words
 from policykd.report.html import Safe, element
 from policykd.report.sections import panel, text_of
 from policykd.report.table import percent
@@ -75,7 +75,7 @@ def _sortable(member: Member, key: str) -> str | float | None:
     """What a cell is sorted by: exactly the value in frontier.json, of an interval its lower end."""
     value = member.says.get(key)
     if key in _WORDS:
-        return value if isinstance(value, str) else None
+        return words(value, 40)
     if key == "interval":
         return member.interval[0] if member.interval else None
     return value if number(value) is not None else None

@@ -10,12 +10,13 @@ from typing import Any
 from policykd.report.charts import Line, bars, lines
 from policykd.report.curves import thinned
 from policykd.report.facts import Facts, Json, number, numbers, section
-from policykd.report.frontier_plot import COLOURS, gate_words
+from policykd.report.frontier_plot import COLOURS, few, gate_words
 from policykd.report.html import Safe, element
 from policykd.report.sections import panel, share_of, text_of
 from policykd.report.table import figure, percent
 
 _SHOWN_FEATURES = 8
+_SHOWN_CURVES = 100
 # of TensorBoard: (name, heading, whether it is a share)
 _CURVES = (
     ("return/select", "Return on the selection seeds", False),
@@ -66,15 +67,10 @@ def learning_curves(facts: Facts) -> Safe | None:
 
 
 def _retention_curves(facts: Facts) -> Safe | None:
-    drawn = [
-        Line(
-            thinned(one.curve),
-            f"{one.shape} seed {text_of(one.says.get('seed'))}, {one.status}",
-            one.status == "chosen",
-        )
-        for one in facts.members
-        if len(one.curve) > 1
-    ]
+    drawn = []
+    for one in few([one for one in facts.members if len(one.curve) > 1], _SHOWN_CURVES):
+        name = f"{one.shape} seed {text_of(one.says.get('seed'))}, {one.status}"
+        drawn.append(Line(thinned(one.curve), name, one.status == "chosen"))
     if not drawn:
         return None
     return _figure("Retention", lines(drawn, (1.0, "teacher"), "Retention over timesteps", as_percent=True))
@@ -89,7 +85,7 @@ def _tracked_curves(facts: Facts) -> list[Safe]:
         matching = [curve for curve in facts.curves if curve.name.startswith(name)]
         if not matching or (own and name == "return/select"):
             continue
-        drawn = [Line(one.points, one.member or one.name, one.member in ("", key)) for one in matching]
+        drawn = [Line(one.points, one.member or one.name, one.member in ("", key)) for one in matching[:_SHOWN_CURVES]]
         mean = number(section(facts.result, "teacher", "return").get("mean"))
         level = (mean, "teacher, report seeds") if name == "return/select" and mean is not None else None
         found.append(_figure(heading, lines(drawn, level, heading, as_percent=as_percent)))
@@ -112,7 +108,7 @@ def differences(facts: Facts) -> Safe:
     if agreement is not None:
         intro += f" There teacher and student differ in {percent(1 - agreement)}."
     features = found.get("disagreement")
-    listed = [one for one in features if isinstance(one, Mapping)] if isinstance(features, list) else []
+    listed = [one for one in features[:64] if isinstance(one, Mapping)] if isinstance(features, list) else []
     charts = [
         chart for chart in map(_feature, [one for one in listed if number(one.get("spread"))]) if chart is not None
     ]
@@ -150,7 +146,8 @@ def _histogram(histogram: Json) -> Safe | None:
     edges, counts = numbers(histogram.get("edges")), numbers(histogram.get("count"))
     if not edges or not counts or len(edges) != len(counts) + 1 or sum(counts) <= 0 or min(counts) < 0:
         return None
-    shares = [one / sum(counts) for one in counts]
+    total = sum(counts)
+    shares = [one / total for one in counts]
     tips = [
         f"{figure(a)} to {figure(b)} nats: {percent(share)} of the states"
         for a, b, share in zip(edges, edges[1:], shares, strict=False)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from importlib import metadata
 from typing import Any
 
-from policykd.report.facts import Facts, Json, interval, number, section
+from policykd.report.facts import Facts, Json, interval, number, section, words
 from policykd.report.frontier_plot import gate_words
 from policykd.report.html import Child, Safe, element, join
 from policykd.report.table import duration, figure, percent
@@ -19,7 +19,7 @@ _PACKAGES = ("policykd", "torch", "gymnasium", "stable-baselines3", "sb3-contrib
 def text_of(value: Any, otherwise: str = "-") -> str:
     """A text as it is, a number as a figure; anything else, `otherwise`."""
     if isinstance(value, str):
-        return value
+        return words(value) or value
     found = number(value)
     return otherwise if found is None else figure(int(found) if found.is_integer() else found)
 
@@ -64,8 +64,8 @@ def headline(facts: Facts) -> Safe:
 
 def _verdict(result: Json) -> Safe | None:
     gate = section(result, "gate")
-    words, keep, margin = gate_words(gate), number(gate.get("keep")), number(gate.get("margin"))
-    if words is None or keep is None or margin is None:
+    asked, keep, margin = gate_words(gate), number(gate.get("keep")), number(gate.get("margin"))
+    if asked is None or keep is None or margin is None:
         return element(
             "p", "No gate was asked for (--keep): the figures below are all that is claimed.", class_="verdict"
         )
@@ -74,7 +74,7 @@ def _verdict(result: Json) -> Safe | None:
     return element(
         "p",
         element("b", "Passed: " if passed else "Failed: "),
-        words,
+        asked,
         f". The lower end of the interval is {share_of(gate.get('lower'))}; at least {percent(keep - margin)} was "
         f"needed. Attempts on fresh seeds: {attempts}.",
         class_=f"verdict {'good' if passed else 'bad'}",
@@ -109,16 +109,17 @@ def _card(name: str, value: str, rest: str) -> Safe:
 def diagnosis(facts: Facts) -> Safe | None:
     """What the search says of its limits, and the run's notes; None where neither says a thing."""
     found = section(facts.result, "diagnosis")
-    limit = found.get("limit")
+    limit = words(found.get("limit"))
     lines = [line for key in (found.get("lines"), facts.result.get("notes")) for line in _texts(key)]
-    if not lines and not isinstance(limit, str):
+    if not lines and limit is None:
         return None
-    head = element("p", "What limits the students: ", element("b", limit), ".") if isinstance(limit, str) else None
+    head = element("p", "What limits the students: ", element("b", limit), ".") if limit is not None else None
     return panel("diagnosis", "Diagnosis", head, element("ul", *(element("li", line) for line in lines)))
 
 
 def _texts(value: Any) -> list[str]:
-    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+    """The lines of a list, as many as a person reads."""
+    return [line for line in map(words, value[:200]) if line is not None] if isinstance(value, list) else []
 
 
 def configuration(facts: Facts) -> Safe:
@@ -188,8 +189,8 @@ def _version(name: str) -> str:
 
 def commands(facts: Facts) -> Safe:
     """What to type in the run's folder to repeat it, judge it again, export and watch it."""
-    source = section(facts.result, "teacher").get("source")
-    live = isinstance(source, str) and source.startswith("live ")
+    source = words(section(facts.result, "teacher").get("source"))
+    live = source is not None and source.startswith("live ")
     imports = " --allow-import" if section(facts.config, "env").get("allow_import") is True else ""
     trust = " --trust" if facts.config.get("trust") is True else ""
     verb = "shrink" if "diagnosis" in facts.result else "distill"
@@ -197,7 +198,7 @@ def commands(facts: Facts) -> Safe:
     judged = f" --episodes {episodes:.0f}" if episodes else ""
     ends = interval(seeds)
     judged += f" --seed {ends[0]:.0f}" if ends else ""
-    teacher = f" --teacher {shlex.quote(source)}" if isinstance(source, str) and not live else ""
+    teacher = f" --teacher {shlex.quote(source)}" if source is not None and not live else ""
     lines = [
         f"policykd {verb} --config config.yaml --out again{trust}{imports}",
         f"policykd evaluate .{teacher}{judged}{trust}{imports}",

@@ -122,6 +122,14 @@ def test_the_keyboard_sorts(page: Browser) -> None:
     assert [float(one) for one in _column(page, "parameters")] == [1476, 420, 212, 76, 56, 20]
 
 
+def test_the_pointer_on_a_row_shows_its_mark(page: Browser) -> None:
+    page.click("#member-3 td")
+    lit = "Array.from(document.querySelectorAll('#picture .lit'), g => [g.id, getComputedStyle(g).filter !== 'none'])"
+    assert page.run(lit) == [["frontier-member-3", True]]
+    page.click("#configuration h2")
+    assert page.run(lit) == []
+
+
 def test_every_section_is_there_and_seen(page: Browser) -> None:
     seen = page.run("Array.from(document.querySelectorAll('section'), s => [s.id, s.getBoundingClientRect().height])")
     names = ["picture", "diagnosis", "table", "curves", "differences", "configuration", "environment", "commands"]

@@ -82,6 +82,7 @@ class Browser:
         middle = f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView("
         middle += "{block: 'center', inline: 'center'}); const r = e.getBoundingClientRect();"
         x, y = self.run(f"{middle} return [r.x + r.width / 2, r.y + r.height / 2] }})()")
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 

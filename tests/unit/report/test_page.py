@@ -257,3 +257,28 @@ def test_no_document_breaks_the_page(tmp_path: Path, way: tuple[Any, ...], value
     assert page(facts, SVG).startswith("<!DOCTYPE html>")
     with frontier_plot.settings():
         frontier_plot.draw(facts.frontier, facts.result).draw_without_rendering()
+
+
+_MANY = 20_000
+
+
+@pytest.mark.parametrize(
+    "documents",
+    [
+        {"result": result(env="x" * 10**6, notes=["\u202e" * 10**5] * 3)},
+        {"result": result(notes=["x"] * _MANY)},
+        {"analysis": {**analysis(), "disagreement": analysis()["disagreement"] * _MANY}},
+        {
+            "analysis": {
+                **analysis(),
+                "entropy": {"mean": 1, "histogram": {"edges": [0] * (_MANY + 1), "count": [1] * _MANY}},
+            }
+        },
+        {"frontier": {"members": [member(9, 1.0, "passed", curve=[[j, j] for j in range(_MANY)])] * 9}},
+        {"frontier": {"members": [member(9, 1.0, "x" * 10**6)]}},
+        {"config": "x" * 10**6},
+    ],
+    ids=["text", "notes", "features", "bins", "points", "status", "configuration"],
+)
+def test_large_documents_make_no_large_page(tmp_path: Path, documents: dict[str, Any]) -> None:
+    assert len(_page(write_run(tmp_path, **documents))) < 500_000
