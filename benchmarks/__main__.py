@@ -6,9 +6,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import family, latency, retention
+from benchmarks import collection, evaluation, family, latency, memory, retention
 
-BENCHMARKS = {"retention": retention, "family": family, "latency": latency}
+BENCHMARKS = {
+    "retention": retention,
+    "family": family,
+    "latency": latency,
+    "collection": collection,
+    "evaluation": evaluation,
+    "memory": memory,
+}
 
 
 def main() -> int:
