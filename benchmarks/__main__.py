@@ -6,9 +6,18 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import family, honesty, latency, retention
+from benchmarks import collection, evaluation, family, honesty, latency, memory, retention, shrink
 
-BENCHMARKS = {"retention": retention, "family": family, "latency": latency, "honesty": honesty}
+BENCHMARKS = {
+    "retention": retention,
+    "family": family,
+    "latency": latency,
+    "collection": collection,
+    "evaluation": evaluation,
+    "memory": memory,
+    "honesty": honesty,
+    "shrink": shrink,
+}
 
 
 def main() -> int:

@@ -16,6 +16,7 @@ from policykd.spine.types import Array, Progress, Turn
 
 __all__ = ["Actor", "Episodes", "policy_actor", "random_actor", "run_episodes"]
 _SLOTS = 32
+_POOL = 128  # environments of envpool at once, one a seed
 _VISITED_BYTES = 2**26  # of states that are kept: 20,000 images would take half a gigabyte
 MAX_STEPS = 100_000  # an episode that is longer will not end; Atari's longest have 27,000 decisions
 
@@ -67,17 +68,30 @@ def run_episodes(
     spec: EnvSpec, actor: Actor, seeds: Sequence[int], progress: Progress, *, keep_visited: int = 0
 ) -> Episodes:
     """One episode per seed, in single environments whatever the backend of collection, since a vector class has no seed
-    for each episode; in worker processes where the backend is async, with the same results.
+    for each episode; in worker processes where the backend is async, with the same results. With envpool, one of its
+    environments per seed: the episodes are not those of the other backends.
 
     About `keep_visited` of the states are kept, fewer where they are large: at most 64 MB.
     Raises NumericsError for a NaN and Interrupted when asked to stop.
     """
+    if spec.backend == "envpool":
+        blocks = [seeds[begin : begin + _POOL] for begin in range(0, len(seeds), _POOL)]
+        keep = -(-keep_visited // max(len(blocks), 1))
+        return _joined([_run(spec, actor, block, progress, keep) for block in blocks])
     single = spec if spec.backend == "async" else replace(spec, backend="sync")
     return _run(single, actor, seeds, progress, keep_visited)
 
 
+def _joined(parts: Sequence[Episodes]) -> Episodes:
+    masks = [part.masks for part in parts if part.masks is not None]
+    returns, lengths, success, visited = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("returns", "lengths", "success", "visited")
+    )
+    return Episodes(returns, lengths, success, visited, np.concatenate(masks) if masks else None)
+
+
 def _run(spec: EnvSpec, actor: Actor, seeds: Sequence[int], progress: Progress, keep_visited: int) -> Episodes:
-    slots = min(len(seeds), _SLOTS)
+    slots = len(seeds) if spec.backend == "envpool" else min(len(seeds), _SLOTS)
     episode = np.arange(slots)  # which seed each slot runs; a slot that ends takes the next one
     waiting = iter(range(slots, len(seeds)))
 

@@ -85,7 +85,7 @@ def evidence(paired: Paired, threshold: float, before: Paired = NOTHING) -> Evid
     """That the student retains more than `threshold`. `before`: other episodes of it, which only tell how to bet."""
     both = before.joined(paired)
     lowest = float(min(both.student.min(), both.random.min(), both.teacher.min()))
-    least = lowest - threshold * float(both.teacher.max()) - (1 - threshold) * float(both.random.max())
+    least = lowest - float((threshold * both.teacher).max()) - float(((1 - threshold) * both.random).max())
     x = both.student - threshold * both.teacher - (1 - threshold) * both.random - least
     m = -least
     if m <= 0:  # even the worst episode would hold it

@@ -52,7 +52,8 @@ def policy_env(policy: MlpStudent | Teacher, source: str, env: EnvConfig) -> Env
     # The user's own words are trust: an id with --allow-import, wrappers that they name. The file's words are not.
     own = _recorded(policy.provenance, source, said={env.id, *_texts(env.wrappers)} if env.allow_import else set())
     given = {name: getattr(env, name) for name in ("kwargs", "wrappers") if getattr(env, name)}
-    return env_spec(own.model_copy(update=given | {"allow_import": env.allow_import}))
+    given |= {name: getattr(env, name) for name in ("allow_import", "backend", "step_timeout")}
+    return env_spec(own.model_copy(update=given))
 
 
 def _recorded_id(provenance: dict[str, Any]) -> Any:

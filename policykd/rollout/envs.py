@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     AnyEnv = gym.Env[Any, Any]
     VectorEnv = gym.vector.VectorEnv[Any, Any, Any]
 
-Backend = Literal["native", "sync", "async"]
+Backend = Literal["native", "sync", "async", "envpool"]
 _FUNCTION = "function:"
 
 _MAX_ID = 200  # looking for names that are near takes a time that grows with the square of the length
@@ -101,6 +101,8 @@ def factory_spec(factory: Callable[..., Any], config: EnvConfig = EnvConfig()) -
         raise InputError("env.kwargs have no effect on an environment function: build them into it")
     name = getattr(factory, "__name__", type(factory).__name__)
     wrappers = tuple(parsed(entry) for entry in config.wrappers)
+    if config.backend == "envpool":
+        raise InputError(f"env.backend envpool: it has no environment function {brief(name)}; use sync or async")
     backend: Backend = "async" if config.backend == "async" else "sync"
     timeout = config.step_timeout
     return EnvSpec(name, {}, wrappers, config.allow_import, backend, factory=factory, step_timeout=timeout)
@@ -177,7 +179,20 @@ def _choose_backend(spec: EnvSpec, wanted: str) -> Backend:
     if wanted == "native" and not (entry.vector_entry_point and not spec.wrappers):
         reason = "has no vector class of its own" if not entry.vector_entry_point else "has wrappers"
         raise InputError(f"env.backend native: {brief(spec.id)} {reason}; use env.backend=sync")
-    return "native" if wanted == "native" else "async" if wanted == "async" else "sync"
+    if wanted == "envpool":
+        _check_pool(spec, plain)
+    chosen: dict[str, Backend] = {"native": "native", "async": "async", "envpool": "envpool"}
+    return chosen.get(wanted, "sync")
+
+
+def _check_pool(spec: EnvSpec, plain: bool) -> None:
+    """InputError where envpool is not installed or does not have this environment as it is described."""
+    from policykd.rollout.pool import pool_has
+
+    known = pool_has(spec.id)
+    if not (known and plain):
+        reason = "has wrappers or kwargs" if known else "is not in it"
+        raise InputError(f"env.backend envpool: {brief(spec.id)} {reason}; use env.backend=sync or async")
 
 
 @contextmanager

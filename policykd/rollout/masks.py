@@ -36,6 +36,10 @@ def with_masks(policy: Policy, name: str, spec: EnvSpec) -> EnvSpec:
     none to give. InputError where the environment has no `action_masks`."""
     if not getattr(policy, "masked", False):
         return spec
+    if spec.backend == "envpool":
+        raise InputError(
+            f"env.backend envpool: {spec.id} has no action masks there, which {name} needs; use sync or async"
+        )
     env = make_env(spec)
     try:
         if not env.has_wrapper_attr(ACTION_MASKS):

@@ -225,6 +225,10 @@ def make_batch(spec: EnvSpec, n_envs: int, next_seed: Callable[[int], int | None
         from policykd.rollout.workers import AsyncEnvs
 
         return AsyncEnvs(spec, n_envs, next_seed)
+    if spec.backend == "envpool":
+        from policykd.rollout.pool import PoolEnvs
+
+        return PoolEnvs(spec, n_envs, next_seed)
     return SyncEnvs(spec, n_envs, next_seed)
 
 

@@ -50,6 +50,12 @@ def verdict(paired: Paired, demand: Demand) -> Verdict:
     return "passing" if needed <= demand.most else "open"
 
 
+def settled(paired: Paired, demand: Demand, ladder: Sequence[int] = LADDER) -> Verdict:
+    """As `verdict`; who is still open at the end of the ladder fails."""
+    found = verdict(paired, demand)
+    return "failing" if found == "open" and len(paired) >= ladder[-1] else found
+
+
 @dataclass(frozen=True)
 class Settled(Generic[K]):
     """The first candidate that passes on selection episodes (None: none does), and every verdict on the way."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from policykd.evaluation.confirm import Attempt
 from policykd.evaluation.gate import ERROR, interval
-from policykd.search.choosing import verdict
+from policykd.search.choosing import settled
 from policykd.search.shrink import Outcome
 from policykd.search.standing import Candidate, Standing
 from policykd.students.family import MemberSpec
@@ -44,7 +44,7 @@ def _member(outcome: Outcome, spec: MemberSpec) -> dict[str, Any]:
         "agreement": best.measured.get("agreement"),
         "train_kl": best.measured.get("train_kl"),
         "validation_kl": best.measured.get("validation_kl"),
-        "latency_us": None if spec in standing.dropped else outcome.latencies.of(best),
+        "latency_us": outcome.latencies.of(best),
         "episodes": len(paired),
         "curve": _curve(standing, spec),
         "status": _status(standing, spec, best, attempt),
@@ -59,6 +59,5 @@ def _curve(standing: Standing, spec: MemberSpec) -> list[list[float]]:
 def _status(standing: Standing, spec: MemberSpec, best: Candidate, attempt: Attempt | None) -> str:
     if attempt is not None:
         return "chosen" if attempt.passed else "failed"
-    if spec in standing.dropped:
-        return "dropped"
-    return "passed" if verdict(standing.judge(best.key, 1), standing.demand) == "passing" else "failed"
+    found = settled(standing.judge(best.key, 1), standing.demand)
+    return {"passing": "passed", "failing": "failed", "open": "dropped"}[found]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from policykd.learn.methods.distill import shard_data
 from policykd.learn.session import Session
@@ -23,6 +24,8 @@ from policykd.spine.seeding import SeedKey
 from policykd.students.family import MemberSpec
 from policykd.students.subset import carried, subset
 
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 TICKETS = 3
 """The last rounds of a generation, each of which gives every member a candidate."""
 _RUNGS = (0.5, 0.75)  # of a generation's rounds: where members are judged and dropped
@@ -109,8 +112,10 @@ def _rung(state: LearningState, standing: Standing, plan: Plan, index: int) -> N
             key = next(c.key for c in standing.candidates.values() if c.spec == spec and c.round == index)
             means[i], errors[i] = differences(standing.judge(key, n), standing.demand.threshold)
     sizes = np.array([spec.footprint(state.family.n_inputs, state.family.n_means).params for spec in specs])
-    keep = survivors(means, errors, sizes)
-    standing.dropped |= {specs[i] for i in range(len(specs)) if i not in keep}
+    out, idle = hopeless(means, errors), needless(means, sizes)
+    keep = [i for i in range(len(specs)) if not (out[i] or idle[i])]
+    standing.dropped |= {specs[i] for i in np.flatnonzero(out)}
+    standing.stopped |= {specs[i] for i in np.flatnonzero(idle & ~out)}
     if len(keep) < len(specs):
         family, origin = subset(state.family, keep)
         state.learner = state.learner.replaced(family, origin, carried)
@@ -120,22 +125,27 @@ def _rung(state: LearningState, standing: Standing, plan: Plan, index: int) -> N
     state.crew = tuple(sorted(order[i] for i in nearest(means, errors, keep)[:seats]))
 
 
-def survivors(means: np.ndarray, errors: np.ndarray, sizes: np.ndarray) -> list[int]:
-    """Who stays: neither hopeless nor needlessly large; the three best stay in any case. All arrays [S]."""
-    hopeful = means + _OUT * errors + _ROOM >= 0
+def hopeless(means: Floats, errors: Floats) -> Bools:
+    """[S] who came nowhere near the threshold, but for the best few: there must be something to show."""
+    best = np.argsort(-means, kind="stable")[:_FALLBACKS]
+    out = means + _OUT * errors + _ROOM < 0
+    out[best] = False
+    return np.asarray(out)
+
+
+def needless(means: Floats, sizes: NDArray[np.int64]) -> Bools:
+    """[S] who is far larger than the smallest that seems to hold the threshold; the next few larger ones go on."""
+    idle = np.zeros(len(sizes), np.bool_)
     promising = means >= 0
     if promising.any():
         smallest = sizes[promising].min()
         larger = np.flatnonzero(sizes > smallest)
-        near = set(larger[np.argsort(sizes[larger], kind="stable")][:_FALLBACKS].tolist())
-        needless = np.array([size > _LARGER * smallest and i not in near for i, size in enumerate(sizes)])
-    else:
-        needless = np.zeros(len(sizes), np.bool_)
-    best = set(np.argsort(-means, kind="stable")[:_FALLBACKS].tolist())
-    return [i for i in range(len(sizes)) if (hopeful[i] or i in best) and not needless[i]]
+        idle[larger] = sizes[larger] > _LARGER * smallest
+        idle[larger[np.argsort(sizes[larger], kind="stable")][:_FALLBACKS]] = False
+    return idle
 
 
-def nearest(means: np.ndarray, errors: np.ndarray, keep: Sequence[int]) -> list[int]:
+def nearest(means: Floats, errors: Floats, keep: Sequence[int]) -> list[int]:
     """The members that stay, nearest to the threshold first."""
     return sorted(keep, key=lambda i: abs(float(means[i])) / float(errors[i]))
 

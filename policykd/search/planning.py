@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from policykd.search.choosing import differences, verdict
+from policykd.search.choosing import differences, settled, verdict
 from policykd.search.generation import Plan
 from policykd.search.grid import Size, above
 from policykd.search.standing import Standing
@@ -16,6 +16,7 @@ from policykd.students.family import MemberSpec
 _ARCHITECTURES = 8  # of a later generation
 _MACS = 24_000  # of its members together: an update of them takes a few milliseconds
 _HOPELESS = 0.25  # of the teacher's gain below the threshold, and three standard errors: no other seed will do it
+_INNER = 5  # of them between the largest that fails and the smallest that passes
 _HIGHER = 4  # architectures of a generation that goes up, since nothing passed
 
 
@@ -32,6 +33,16 @@ class Known:
         """Members that pass on selection episodes, smallest first."""
         standing = self.standing
         return [m for m in standing.members if m not in standing.dropped and self._verdict(m) == "passing"]
+
+    @property
+    def failing(self) -> list[MemberSpec]:
+        """Members that were judged to the end and do not pass, and those that are far below."""
+        found = []
+        for member in self.standing.members:
+            best = self.standing.best_of(member)
+            if best is not None and settled(self.standing.judge(best.key, 1), self.standing.demand) == "failing":
+                found.append(member)
+        return found
 
     @property
     def tries(self) -> Counter[tuple[int, int]]:
@@ -69,14 +80,14 @@ def next_plan(known: Known, last: Plan, search: SearchConfig, rounds: int) -> Pl
 
 
 def _below(known: Known, smallest: int, seeds: int) -> list[MemberSpec]:
-    """Architectures below the smallest that passes, nearest first, that have seeds left and are not hopeless."""
+    """Between the largest that fails and the smallest that passes, spread evenly; then more seeds of those that failed,
+    nearest first, since small students differ by their initial weights."""
     tries = known.tries
-    pool = [
-        spec
-        for spec in reversed(known.specs)
-        if known.size(spec) < smallest and tries[spec.depth, spec.width] < seeds and not known.hopeless(spec)
-    ]
-    return _within_cost(pool[:_ARCHITECTURES], tries, seeds)
+    floor = max((known.size(m) for m in known.failing if known.size(m) < smallest), default=0)
+    open_ = [s for s in known.specs if known.size(s) < smallest and tries[s.depth, s.width] < seeds]
+    inner = above([s for s in open_ if known.size(s) > floor], 0, known.size, _INNER)
+    again = [s for s in reversed(open_) if known.size(s) <= floor and not known.hopeless(s)]
+    return _within_cost([*reversed(inner), *again][:_ARCHITECTURES], tries, seeds)
 
 
 def _higher(known: Known, seeds: int) -> list[MemberSpec]:

@@ -63,6 +63,7 @@ def _refill(
     standing: Standing, document: dict[str, Any], tensors: Mapping[str, NDArray[Any]], state: LearningState
 ) -> None:
     standing.dropped = set(_parsed(document["dropped"]))
+    standing.stopped = set(_parsed(document["stopped"]))
 
     def put(value: NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(value).to(state.family.device)

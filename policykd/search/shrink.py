@@ -88,10 +88,9 @@ class Shrink:
     def _contenders(self, members: list[MemberSpec], plan: Plan) -> Iterator[str]:
         """The best ticket of each member that is not clearly failing, smallest first."""
         for member in sorted(members, key=lambda m: (self.size(m), m)):
-            tickets = [
-                c for c in self.standing.candidates.values() if c.spec == member and c.round >= plan.end - TICKETS
-            ]
-            last = max(tickets, key=lambda c: c.round)
+            own = [c for c in self.standing.candidates.values() if c.spec == member]
+            last = max(own, key=lambda c: c.round)  # the last rung, where it learned no further
+            tickets = [c for c in own if c.round >= plan.end - TICKETS] or [last]
             if not self._fast_enough(last):
                 continue
             if verdict(self.standing.judge(last.key, LADDER[0]), self.demand) == "failing":

@@ -56,7 +56,8 @@ class Candidate:
 
 
 class Standing:
-    """The candidates, and what they returned. `dropped`: members that the search has given up."""
+    """The candidates, and what they returned. `dropped`: members that came nowhere near and are out; `stopped`: those
+    that learn no more, since smaller ones seem to do, and are only fallen back on."""
 
     def __init__(self, session: Session, demand: Demand) -> None:
         self.session, self.demand = session, demand
@@ -64,6 +65,7 @@ class Standing:
         self.reference = Reference(session, "select", session.config.evaluate.select_first_seed, known)
         self.candidates: dict[str, Candidate] = {}
         self.dropped: set[MemberSpec] = set()
+        self.stopped: set[MemberSpec] = set()
         self._judged: dict[str, list[float]] = session.folder.load_facts(_JUDGED) or {}
 
     def add(self, candidate: Candidate) -> None:
@@ -116,6 +118,7 @@ class Standing:
         """All but the weights and the returns, which have files of their own."""
         return {
             "dropped": [[s.depth, s.width, s.seed] for s in sorted(self.dropped)],
+            "stopped": [[s.depth, s.width, s.seed] for s in sorted(self.stopped)],
             "candidates": [
                 {
                     "spec": [c.spec.depth, c.spec.width, c.spec.seed],

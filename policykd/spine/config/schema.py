@@ -37,11 +37,11 @@ class EnvConfig(Section):
     StackFrames, `package.module:Class` with `allow_import`, or {name: {keyword: value}}; none takes the teacher's."""
     allow_import: bool = False
     """Whether ids and wrappers may import a package that they name, those of the teacher's folder included."""
-    backend: Literal["auto", "native", "sync", "async"] = "auto"
-    """How the environments are stepped: native (the environment's own vector class), sync (one after the other) or
-    async (in worker processes, one a core, which pays where a step takes long); auto: native where there is such a
-    class, else sync. Episodes are judged in workers where async is chosen, else one after the other, since a vector
-    class has no seed for each."""
+    backend: Literal["auto", "native", "sync", "async", "envpool"] = "auto"
+    """How the environments are stepped: native (the environment's own vector class), sync (one after the other), async
+    (in worker processes, one a core, which pays where a step takes long) or envpool (that package's own
+    implementation, `policykd[envpool]`); auto: native where there is such a class, else sync. Episodes are judged by
+    async or envpool where it is chosen, else one after the other, since a vector class has no seed for each."""
     step_timeout: Annotated[float, Field(gt=0)] = 60.0
     """Seconds that a worker process of the async backend may take for a step before the run gives up."""
 

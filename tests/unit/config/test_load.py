@@ -103,7 +103,7 @@ def test_an_emptied_section_means_its_defaults(tmp_path):
         ("gate.keep=5", "gate.keep: found 5, expected a number above 0 and at most 2 or null"),
         ("env.allow_import=yes", "env.allow_import: found the text 'yes', expected true or false"),
         ("env.wrappers=[3]", "env.wrappers: found [3], expected a list of texts or mappings of keys"),
-        ("env.backend=null", "env.backend: found null, expected auto, native, sync or async"),
+        ("env.backend=null", "env.backend: found null, expected auto, native, sync, async or envpool"),
         ("rollout.beta=0.5", "rollout.beta: found 0.5, expected a section with the keys schedule, value, final, decay"),
     ],
 )

@@ -17,6 +17,7 @@ from policykd.rollout.collect import Shard, collect, label
 from policykd.rollout.draws import Sampler, mode
 from policykd.rollout.envs import EnvSpec, teacher_spec
 from policykd.rollout.kernels import Members, full, kernel_of, params_of
+from policykd.rollout.lean import lean_driver
 from policykd.spine.config.load import load_config
 from policykd.spine.config.schema import EnvConfig, RolloutConfig
 from policykd.spine.errors import InputError
@@ -125,6 +126,24 @@ def test_samples_have_their_distribution(name: str) -> None:
         a, b = found.astype(float) ** power, expected.double().numpy() ** power
         error = np.sqrt((a.var(0) + b.var(0)) / 40_000) + 1e-9
         assert (abs(a.mean(0) - b.mean(0)) < 5 * error).all()
+
+
+@pytest.mark.parametrize("name", ["gaussian", "normalised", "logits"])
+def test_actions_lie_in_their_space_and_belong_to_whoever_asked(name: str) -> None:
+    policy = TEACHERS[name]()
+    config = RolloutConfig(kernel="numpy", teacher_stochastic=False)
+    driver = lean_driver(Shard(SeedKey(0, "collect"), 40, 2, 1.0, config), policy, None)
+    assert driver is not None
+    seen = RNG.normal(0, 30, (2, 40, 5))
+    kept = [driver.decide(one)[0] for one in seen]
+    for one, actions in zip(seen, kept, strict=True):  # the second call left the first one's actions alone
+        expected, _ = policy.predict(one, deterministic=True)
+        np.testing.assert_allclose(actions, expected, atol=1e-5)
+        assert actions.dtype == expected.dtype and all(action in policy.action_space for action in actions)
+    if name != "logits":
+        assert (np.abs(kept[0]) == 1).any(), "no bound was reached"
+    labels = driver.labels(seen)
+    close(labels, policy.distribution_params(torch.from_numpy(seen).flatten(0, 1)).reshape(2, 40, -1))
 
 
 def gather(policy: Any, spec: EnvSpec, kernel: Any, beta: float, **acting: Any) -> Any:

@@ -16,6 +16,7 @@ import pytest
 
 from policykd import Config, distill
 from policykd.evaluation.episodes import policy_actor, random_actor, run_episodes
+from policykd.learn.sources import policy_env
 from policykd.rollout.collect import Shard, collect, label
 from policykd.rollout.envs import EnvSpec, factory_spec, teacher_spec
 from policykd.rollout.vecenv import BatchEnv, SyncEnvs
@@ -25,7 +26,7 @@ from policykd.spine.errors import InputError, NumericsError
 from policykd.spine.seeding import SeedKey
 from policykd.teachers.load import load_teacher
 from tests.house.rules import ROOT
-from tests.support.core import Quiet, counting_action
+from tests.support.core import Quiet, counting_action, student
 from tests.support.workers import Counting, Dying, Hanging, HangingAtReset, Long, Masked, NotFinite, Raising
 
 ASYNC = EnvConfig(backend="async", step_timeout=30.0)
@@ -199,3 +200,11 @@ def test_a_run_in_workers_is_the_run_without(tmp_path: Any) -> None:
         results.append({name: run.result[name] for name in ("student", "teacher", "random", "agreement", "timesteps")})
         results[-1]["student"] = {**results[-1]["student"], "bytes": None}
     assert results[0] == results[1]
+
+
+def test_a_student_is_judged_on_the_backend_that_the_caller_names() -> None:
+    config = {"env": {"id": "CartPole-v1", "backend": "native"}}
+    made = replace(student("categorical"), provenance={"config": config})
+    assert policy_env(made, "it", EnvConfig()).backend == "native"
+    spec = policy_env(made, "it", EnvConfig(backend="async", step_timeout=3.0))
+    assert (spec.backend, spec.step_timeout) == ("async", 3.0)
