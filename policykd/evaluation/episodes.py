@@ -77,12 +77,15 @@ def run_episodes(
     if spec.backend == "envpool":
         blocks = [seeds[begin : begin + _POOL] for begin in range(0, len(seeds), _POOL)]
         keep = -(-keep_visited // max(len(blocks), 1))
-        return _joined([_run(spec, actor, block, progress, keep) for block in blocks])
+        return joined_episodes([_run(spec, actor, block, progress, keep) for block in blocks])
     single = spec if spec.backend == "async" else replace(spec, backend="sync")
     return _run(single, actor, seeds, progress, keep_visited)
 
 
-def _joined(parts: Sequence[Episodes]) -> Episodes:
+def joined_episodes(parts: Sequence[Episodes]) -> Episodes:
+    """The episodes of several calls, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
     masks = [part.masks for part in parts if part.masks is not None]
     returns, lengths, success, visited = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("returns", "lengths", "success", "visited")

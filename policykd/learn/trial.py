@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from policykd.evaluation.episodes import Episodes, policy_actor, random_actor, run_episodes
+from policykd.evaluation.agreement import agreement_on
+from policykd.evaluation.episodes import Episodes, policy_actor, run_episodes
 from policykd.evaluation.gate import Paired
+from policykd.evaluation.parallel import Job, Player, play
 from policykd.evaluation.watched import agreement_in, watched
 from policykd.learn.session import Session
-from policykd.spine.types import Array, Policy
+from policykd.spine.types import Array, Policy, is_recurrent
 
-_VISITED_FOR_AGREEMENT = 20_000
+_VISITED_FOR_AGREEMENT = 5_000  # of a block
+
+Request = tuple[Job, Callable[[Episodes], None]]
+"""Episodes to play, and what to do with them."""
+
+
+def fulfil(session: Session, requests: Sequence[Request]) -> None:
+    """Plays what is asked for, all together, on all cores."""
+    for (_, keep), episodes in zip(
+        requests, play(session.spec, [job for job, _ in requests], session.work), strict=True
+    ):
+        keep(episodes)
+
+
+def player(session: Session, policy: Policy | None, done: int) -> Player:
+    """A policy (None: the random one) of this run, from its episode `done` on."""
+    config = session.config
+    seed = config.seed + 1_000_003 * done
+    return Player(policy, session.teacher.action_space, config.evaluate.deterministic, seed)
 
 
 class Reference:
@@ -26,23 +47,30 @@ class Reference:
         empty: dict[str, list[float]] = {"teacher": [], "random": []}
         self._known = session.folder.load_facts(name) or known or empty
 
-    def on(self, seeds: range) -> tuple[Array, Array]:
-        """(teacher, random) returns [E] on these seeds; the missing ones are played, in one block."""
-        session, config = self._session, self._session.config
+    def requests(self, stop: int) -> list[Request]:
+        """What is missing below seed `stop`."""
+        found: list[Request] = []
         for who, returns in self._known.items():
-            missing = range(self._first + len(returns), seeds.stop)
+            missing = range(self._first + len(returns), stop)
+            policy = self._session.teacher if who == "teacher" else None
             if missing:
-                seed = block_seed(config.seed, len(returns))
-                if who == "teacher":
-                    actor = policy_actor(session.teacher, config.evaluate.deterministic, seed)
-                else:
-                    actor = random_actor(session.teacher.action_space, seed)
-                returns.extend(run_episodes(session.spec, actor, missing, session.work).returns.tolist())
-                session.folder.save_facts(self._name, self._known)
-            else:
-                session.work.advance(len(seeds))
+                found.append((Job(player(self._session, policy, len(returns)), missing), self._keeper(who)))
+        return found
+
+    def on(self, seeds: range) -> tuple[Array, Array]:
+        """(teacher, random) returns [E] on these seeds; missing ones are played."""
+        missing = self.requests(seeds.stop)
+        if missing:
+            fulfil(self._session, missing)
         rows = slice(seeds.start - self._first, seeds.stop - self._first)
         return np.asarray(self._known["teacher"][rows]), np.asarray(self._known["random"][rows])
+
+    def _keeper(self, who: str) -> Callable[[Episodes], None]:
+        def keep(episodes: Episodes) -> None:
+            self._known[who].extend(episodes.returns.tolist())
+            self._session.folder.save_facts(self._name, self._known)
+
+        return keep
 
 
 class Trial:
@@ -56,19 +84,22 @@ class Trial:
 
     def play(self, seeds: range) -> Paired:
         """The three returns on these seeds, the next in order."""
-        teacher, random = self.reference.on(seeds)
-        done = len(self._known["returns"])
+        session, done = self._session, len(self._known["returns"])
         missing = range(self._first + done, seeds.stop)
-        if missing:
-            self._keep(*self._run(missing, block_seed(self._session.config.seed, done)))
-        else:
-            self._session.work.advance(len(seeds))
+        requests = self.reference.requests(seeds.stop)
+        if missing and is_recurrent(session.teacher):
+            self._play_watched(missing)
+        elif missing:
+            job = Job(player(session, self._student, done), missing, _VISITED_FOR_AGREEMENT)
+            requests.append((job, self._keep_compared))
+        fulfil(session, requests)
         rows = slice(seeds.start - self._first, seeds.stop - self._first)
+        teacher, random = self.reference.on(seeds)
         return Paired(teacher, np.asarray(self._known["returns"][rows]), random)
 
     @property
     def agreement(self) -> float:
-        """With the teacher, on the states of the student's episodes; blocks count by their episodes."""
+        """With the teacher, on the states of the student's episodes; calls count by their episodes."""
         values, weights = zip(*self._known["agreement"], strict=True)
         return float(np.average(values, weights=weights))
 
@@ -78,12 +109,17 @@ class Trial:
         values = self._known["success"]
         return None if any(value is None for value in values) else float(np.mean(values))
 
-    def _run(self, seeds: range, seed: int) -> tuple[Episodes, float]:
+    def _play_watched(self, seeds: range) -> None:
+        """A teacher with a memory must see the student's episodes as they run."""
         session = self._session
-        own = policy_actor(self._student, session.config.evaluate.deterministic, seed)
+        config = session.config
+        own = policy_actor(self._student, config.evaluate.deterministic, config.seed + seeds.start - self._first)
         actor = watched(own, session.teacher)
-        episodes = run_episodes(session.spec, actor, seeds, session.work, keep_visited=_VISITED_FOR_AGREEMENT)
-        return episodes, agreement_in(episodes, actor, session.teacher, self._student)
+        episodes = run_episodes(session.spec, actor, seeds, session.work)
+        self._keep(episodes, agreement_in(episodes, actor, session.teacher, self._student))
+
+    def _keep_compared(self, episodes: Episodes) -> None:
+        self._keep(episodes, agreement_on(self._session.teacher, self._student, episodes.visited, episodes.masks))
 
     def _keep(self, episodes: Episodes, agreement: float) -> None:
         known = self._known
@@ -91,8 +127,3 @@ class Trial:
         known["success"].extend(None if np.isnan(x) else float(x) for x in episodes.success)
         known["agreement"].append([agreement, len(episodes.returns)])
         self._session.folder.save_facts(self._name, known)
-
-
-def block_seed(root: int, done: int) -> int:
-    """The seed of a policy's draws in the block after `done` episodes: the run's own for the first."""
-    return root + 1_000_003 * done

@@ -19,7 +19,7 @@ from policykd.learn.states import Fresh, LearningState, start
 from policykd.learn.trace import trace_round
 from policykd.learn.update import UpdateMetrics
 from policykd.search.choosing import LADDER, differences
-from policykd.search.standing import Candidate, Standing
+from policykd.search.standing import Candidate, Standing, key_of
 from policykd.spine.seeding import SeedKey
 from policykd.students.family import MemberSpec
 from policykd.students.subset import carried, subset
@@ -108,8 +108,9 @@ def _rung(state: LearningState, standing: Standing, plan: Plan, index: int) -> N
     means, errors = np.empty(len(specs)), np.empty(len(specs))
     local = index - plan.first
     with session.work.stage("select", round=local, rounds=plan.rounds, total=len(specs) * n):
-        for i, spec in enumerate(specs):
-            key = next(c.key for c in standing.candidates.values() if c.spec == spec and c.round == index)
+        keys = [key_of(spec, index) for spec in specs]
+        standing.play(keys, n)
+        for i, key in enumerate(keys):
             means[i], errors[i] = differences(standing.judge(key, n), standing.demand.threshold)
     sizes = np.array([spec.footprint(state.family.n_inputs, state.family.n_means).params for spec in specs])
     out, idle = hopeless(means, errors), needless(means, sizes)

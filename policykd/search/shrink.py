@@ -95,8 +95,7 @@ class Shrink:
                 continue
             if verdict(self.standing.judge(last.key, LADDER[0]), self.demand) == "failing":
                 continue
-            for ticket in tickets:
-                self.standing.judge(ticket.key, LADDER[0])
+            self.standing.play([ticket.key for ticket in tickets], LADDER[0])
             yield max(tickets, key=self.standing.worth).key
 
     def _fast_enough(self, candidate: Candidate) -> bool:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from policykd.evaluation.confirm import Demand
-from policykd.evaluation.episodes import policy_actor, run_episodes
+from policykd.evaluation.episodes import Episodes
 from policykd.evaluation.gate import Paired
+from policykd.evaluation.parallel import Job
 from policykd.learn.session import Session
-from policykd.learn.trial import Reference, block_seed
+from policykd.learn.trial import Reference, fulfil, player
 from policykd.search.choosing import differences
 from policykd.students.family import MemberSpec
 from policykd.students.mlp import MlpStudent
@@ -74,16 +76,28 @@ class Standing:
 
     def judge(self, key: str, n: int) -> Paired:
         """The first n selection episodes of a candidate, or more, where more were played; missing ones are played."""
-        session, returns = self.session, self._judged.setdefault(key, [])
-        first = session.config.evaluate.select_first_seed
-        missing = range(first + len(returns), first + n)
-        if missing:
-            seed = block_seed(session.config.seed, len(returns))
-            actor = policy_actor(self.candidates[key].student, session.config.evaluate.deterministic, seed)
-            returns.extend(run_episodes(session.spec, actor, missing, session.work).returns.tolist())
-            session.folder.save_facts(_JUDGED, self._judged)
+        self.play([key], n)
+        first, returns = self.session.config.evaluate.select_first_seed, self._judged[key]
         teacher, random = self.reference.on(range(first, first + len(returns)))
         return Paired(teacher, np.asarray(returns), random)
+
+    def play(self, keys: Iterable[str], n: int) -> None:
+        """The first n selection episodes of several candidates, all together."""
+        session = self.session
+        first = session.config.evaluate.select_first_seed
+        requests = self.reference.requests(first + n)
+        for key in keys:
+            done = len(self._judged.setdefault(key, []))
+            missing = range(first + done, first + n)
+            if missing:
+                job = Job(player(session, self.candidates[key].student, done), missing)
+                requests.append((job, partial(self._keep, key)))
+        if requests:
+            fulfil(session, requests)
+            session.folder.save_facts(_JUDGED, self._judged)
+
+    def _keep(self, key: str, episodes: Episodes) -> None:
+        self._judged[key].extend(episodes.returns.tolist())
 
     def played(self, key: str) -> int:
         """Selection episodes of a candidate so far."""

@@ -1,0 +1,222 @@
+"""Many episodes of several policies on all cores, with the same results on any number of them.
+
+The seeds of each policy are cut into blocks in one way only; a block has fresh environments and draws of its own, and
+is played here or in a helper process, whichever is free. Where helpers cannot be had (an environment that only this
+process knows, a policy that cannot be sent), everything is played here.
+"""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing as mp
+import os
+import signal
+import sys
+import time
+import types
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from policykd.evaluation.actors import Actor, policy_actor, random_actor
+from policykd.evaluation.episodes import Episodes, joined_episodes, run_episodes
+from policykd.rollout.envs import EnvSpec
+from policykd.spine.stop import NeverStop
+from policykd.spine.types import Policy, Progress
+
+if TYPE_CHECKING:
+    from gymnasium import Space
+
+_BLOCK = 50  # episodes of a block, about
+_WORTH = 4.0  # seconds of work left from which on helpers are started: they take two to start
+_WAITING = 0.1
+
+
+@dataclass(frozen=True)
+class Player:
+    """Who plays: a policy, or the random one on `space`. Block k of an evaluation draws from `seed` + k."""
+
+    policy: Policy | None
+    space: Space[Any]
+    deterministic: bool
+    seed: int
+
+    def actor(self, block: int) -> Actor:
+        """For one block."""
+        seed = self.seed + block
+        return (
+            random_actor(self.space, seed)
+            if self.policy is None
+            else policy_actor(self.policy, self.deterministic, seed)
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """Episodes of one player; `keep_visited` as in `run_episodes`, for each block."""
+
+    player: Player
+    seeds: range
+    keep_visited: int = 0
+
+
+@dataclass(frozen=True)
+class _Block:
+    job: int
+    number: int
+    seeds: range
+    content: Job
+
+    def play(self, spec: EnvSpec, progress: Progress) -> Episodes:
+        keep = self.content.keep_visited
+        return run_episodes(spec, self.content.player.actor(self.number), self.seeds, progress, keep_visited=keep)
+
+
+def play(spec: EnvSpec, jobs: Sequence[Job], progress: Progress) -> list[Episodes]:
+    """The episodes of each job, in the order of its seeds. Raises what `run_episodes` raises."""
+    try:
+        return _play(spec, jobs, progress)
+    except BaseException:
+        dismiss()
+        raise
+
+
+def _play(spec: EnvSpec, jobs: Sequence[Job], progress: Progress) -> list[Episodes]:
+    blocks = [_Block(i, k, seeds, job) for i, job in enumerate(jobs) for k, seeds in enumerate(_cut(job.seeds))]
+    done: dict[tuple[int, int], Episodes] = {}
+    waiting, here = deque(blocks), 0.0
+    team: _Team | None = None
+    while waiting or (team is not None and team.busy):
+        progress.check()
+        left = here / max(len(done), 1) * len(waiting)
+        if team is None and len(waiting) > 1 and (left > _WORTH or (_started() and left > _WAITING)):
+            team = _Team(spec)
+        if team is not None:
+            team.take(waiting)
+            for block, episodes in team.finished(block_until=not waiting):
+                if episodes is None:  # it cannot be played there
+                    waiting.append(block)
+                else:
+                    done[block.job, block.number] = episodes
+                    progress.advance(len(block.seeds))
+        if waiting:
+            block = waiting.popleft()
+            begin = time.perf_counter()
+            done[block.job, block.number] = block.play(spec, progress)
+            here += time.perf_counter() - begin
+    parts = [[done[i, k] for k in range(len(_cut(job.seeds)))] for i, job in enumerate(jobs)]
+    return [joined_episodes(each) for each in parts]
+
+
+def _cut(seeds: range) -> list[range]:
+    count = max(round(len(seeds) / _BLOCK), 1)
+    ends = [seeds.start + len(seeds) * k // count for k in range(count + 1)]
+    return [range(a, b) for a, b in pairwise(ends)]
+
+
+class _Team:
+    """The helper processes while one evaluation runs."""
+
+    def __init__(self, spec: EnvSpec) -> None:
+        self._spec, self._pool, self._running = spec, _pool(), dict[Future[Episodes], _Block]()
+        self._usable = self._pool is not None
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._running)
+
+    def take(self, waiting: deque[_Block]) -> None:
+        """One block for each helper, the last ones first: the first of all is played here."""
+        while self._usable and self._pool is not None and waiting and len(self._running) < _helpers():
+            block = waiting.pop()
+            try:
+                with _bare_main():
+                    self._running[self._pool.submit(_played, self._spec, block)] = block
+            except Exception:
+                self._usable = False
+                waiting.append(block)
+
+    def finished(self, *, block_until: bool) -> Iterator[tuple[_Block, Episodes | None]]:
+        """Blocks that ended; None for one that a helper could not play."""
+        if not self._running:
+            return
+        ended = wait(self._running, _WAITING if block_until else 0.0, FIRST_COMPLETED).done
+        for future in ended:
+            block = self._running.pop(future)
+            try:
+                yield block, future.result()
+            except Exception:
+                self._usable = False
+                yield block, None
+
+
+def _played(spec: EnvSpec, block: _Block) -> Episodes:
+    """In a helper."""
+    return block.play(spec, _Quiet())
+
+
+class _Quiet(NeverStop):
+    """Progress that nobody watches."""
+
+    def advance(self, n: int = 1) -> None:
+        """Nothing."""
+
+
+_SHARED: list[ProcessPoolExecutor] = []
+
+
+def _started() -> bool:
+    return bool(_SHARED)
+
+
+def _helpers() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    return max(min(cores, 16) - 1, 0)
+
+
+def _pool() -> ProcessPoolExecutor | None:
+    """The helpers of this process, one fewer than cores; None on a single core."""
+    if not _helpers():
+        return None
+    if not _SHARED:
+        method = "forkserver" if "forkserver" in mp.get_all_start_methods() else "spawn"
+        context = mp.get_context(method)
+        _SHARED.append(ProcessPoolExecutor(_helpers(), context, _prepare, (torch.get_num_threads(),)))
+        atexit.register(dismiss)
+    return _SHARED[0]
+
+
+def dismiss() -> None:
+    """Ends the helpers at once."""
+    for pool in _SHARED:
+        processes = list((getattr(pool, "_processes", None) or {}).values())
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+    _SHARED.clear()
+
+
+def _prepare(threads: int) -> None:
+    """A helper starts: Ctrl-C reaches every process of a terminal, and the parent decides."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    torch.set_num_threads(threads)
+
+
+@contextmanager
+def _bare_main() -> Iterator[None]:
+    """A process that is started inside does not run the user's script again, as multiprocessing otherwise makes it do
+    (to find functions that are defined there; nothing that is sent here is)."""
+    own = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = own
