@@ -124,17 +124,17 @@ def _case(source: Path) -> Case:
 
 
 def _collected(case: Case, shard: Shard) -> tuple[float, Rollout]:
-    """Seconds of step + label + store, environments made and closed included; and what was seen."""
+    """CPU seconds of step + label + store, environments made and closed included; and what was seen."""
     data = Dataset(case.teacher.packing.n_features, case.teacher.distribution.n_params, 100_000, "cpu")
     progress = Progress()
-    begin = time.perf_counter()
+    begin = time.process_time()
     rollout = collect(shard, case.spec, case.teacher, case.members, progress)
     params = label(rollout, case.teacher, progress)
     keep = rollout.acting.reshape(-1)
     seen = case.teacher.packing.features(rollout.observation.reshape(len(keep), -1)[keep])
     labels = torch.from_numpy(params.reshape(len(keep), -1)[keep])
     data.append(case.members.normaliser.apply(torch.from_numpy(seen)), labels)
-    return time.perf_counter() - begin, rollout
+    return time.process_time() - begin, rollout
 
 
 def _actions(case: Case, shard: Shard, rollout: Rollout) -> list[Array]:
@@ -145,20 +145,20 @@ def _actions(case: Case, shard: Shard, rollout: Rollout) -> list[Array]:
 
 
 def _stepped(case: Case, shard: Shard, actions: list[Array]) -> float:
-    """Seconds of the same environments, seeds and actions, and nothing else."""
+    """CPU seconds of the same environments, seeds and actions, and nothing else."""
     counts = [0] * shard.n_envs
 
     def next_seed(slot: int) -> int:
         counts[slot] += 1
         return shard.key.episode_seed(slot, counts[slot])
 
-    begin = time.perf_counter()
+    begin = time.process_time()
     env = make_batch(case.spec, shard.n_envs, next_seed)
     env.reset([shard.key.episode_seed(slot, 0) for slot in range(shard.n_envs)])
     for action in actions:
         env.step(action)
     env.close()
-    return time.perf_counter() - begin
+    return time.process_time() - begin
 
 
 def _cartpole(options: argparse.Namespace) -> tuple[list[float], list[float]]:
@@ -186,9 +186,9 @@ def _cartpole(options: argparse.Namespace) -> tuple[list[float], list[float]]:
 
 
 def _rate(run: Callable[[int], None], repeat: int) -> float:
-    begin = time.perf_counter()
+    begin = time.process_time()
     run(repeat)
-    return ENVS * STEPS / (time.perf_counter() - begin)
+    return ENVS * STEPS / (time.process_time() - begin)
 
 
 def _spread(ratios: list[float]) -> str:
@@ -204,8 +204,9 @@ PAGE = """# The price of collecting
 `python -m benchmarks collection --seeds {seeds} --out docs/benchmarks`: one shard of a default run (step, label, store)
 with its own student, against stepping alone: environments made, reset and stepped on the same backend with the same
 seeds and actions, and nothing else. In turn, in one process, {seeds} repeats after one that warms up; median, lowest
-and highest ratio. A run has one round of the teacher's and fifteen of the student's. The bound: the whole run at most
-1.15.
+and highest ratio. All runs on one thread, and its CPU time is counted: other work on the machine takes turns with it,
+and disturbs it only through what processes share (caches, clock). A run has one round of the teacher's and fifteen of
+the student's. The bound: the whole run at most 1.15.
 
 Machine: {machine}.
 

@@ -99,24 +99,28 @@ def _run(shard: Shard, env: BatchEnv, driver: Driver, progress: Progress) -> Rol
     mask = None if env.mask is None else env.mask.copy()
     masks = None if mask is None else np.empty((steps, *mask.shape), np.bool_)
     seen = np.empty((steps, *observation.shape), observation.dtype)
-    acting, done = np.empty((steps, n), np.bool_), np.empty((steps, n), np.bool_)
-    reward, actor = np.empty((steps, n)), np.empty((steps, n), np.int32)
+    rewards, ends, lives, actors = list[Floats](), list[Bools](), list[Bools](), list[NDArray[np.int32]]()
     live, start = np.ones(n, np.bool_), np.ones(n, np.bool_)
     told = 0
     for t in range(steps):
         progress.check()
-        seen[t], acting[t] = observation, live
+        seen[t] = observation
+        lives.append(live)
         if masks is not None:
             masks[t] = mask
         if driver.remembers and t:
-            start = (done[t - 1] | ~acting[t - 1]) & live
-        action, actor[t] = driver.decide(observation, mask, start)
+            start = (ends[-1] | ~lives[-2]) & live
+        action, who = driver.decide(observation, mask, start)
         step = env.step(action)
-        reward[t], done[t] = step.reward, step.done
+        actors.append(who)
+        rewards.append(step.reward)
+        ends.append(step.done)
         observation, live, mask = step.observation, step.acting, step.mask
         if t % _TELL == _TELL - 1 or t == steps - 1:
-            progress.advance(int(acting[told : t + 1].sum()))
+            progress.advance(int(np.concatenate(lives[told:]).sum()))
             told = t + 1
+    acting, done = np.concatenate(lives).reshape(steps, n), np.concatenate(ends).reshape(steps, n)
+    reward, actor = np.concatenate(rewards).reshape(steps, n), np.concatenate(actors).reshape(steps, n)
     starts = np.ones((steps, n), np.bool_)
     starts[1:] = done[:-1] | ~acting[:-1]  # under NEXT_STEP the episode starts after the ignored step
     ended = _finished(reward, done, acting)

@@ -31,7 +31,7 @@ F32 = NDArray[np.float32]
 Do = Callable[[], object]
 Normalise = Callable[[Array], F32]
 _ONE_THREAD = 2**18  # multiply-accumulates up to which OpenBLAS does not split a product
-_ZERO, _NONE = np.zeros((), np.float32), np.zeros(0, np.float32)
+_NONE = np.zeros(0, np.float32)
 
 
 class Kernel(Protocol):
@@ -59,15 +59,14 @@ def with_log_std(means: F32, log_std: F32) -> F32:
     return params
 
 
-def _tanh(x: F32) -> None:
-    np.tanh(x, x)
+def _in_place(name: str, x: F32) -> Do | None:
+    """What puts the activation of this name, one of `_ACTIVATIONS`, in place of `x`."""
+    if name == "tanh":
+        return partial(np.tanh, x, x)
+    return partial(np.maximum, x, np.zeros_like(x), out=x) if name == "relu" else None
 
 
-def _relu(x: F32) -> None:
-    np.maximum(x, _ZERO, out=x)
-
-
-_ACTIVATIONS: dict[str, Callable[[F32], None] | None] = {"tanh": _tanh, "relu": _relu, "identity": None}
+_ACTIVATIONS = frozenset({"tanh", "relu", "identity"})
 
 
 class _Mlp:
@@ -86,7 +85,7 @@ class _Mlp:
         self._layers = []
         for weight, bias, name in layers:
             known = torch.zeros(weight.shape[1]) if bias is None else bias.detach()
-            self._layers.append((weight.detach().contiguous(), known.contiguous(), _ACTIVATIONS[name]))
+            self._layers.append((weight.detach().contiguous(), known.contiguous(), name))
         self._plans: dict[int, tuple[Normalise, list[Do], F32]] = {}
 
     def means(self, observation: Array) -> F32:
@@ -104,15 +103,15 @@ class _Mlp:
         normalise = self._normalise(batch)
         x = normalise(np.zeros((batch, self._layers[0][0].shape[0]), np.float32))
         steps: list[Do] = []
-        for weight, bias, activation in self._layers:
+        for weight, bias, name in self._layers:
             out = np.empty((batch, weight.shape[1]), np.float32)
             if batch * weight.numel() <= _ONE_THREAD:
                 added = full(bias.numpy(), batch)
                 steps += [partial(np.dot, x, weight.numpy(), out), partial(np.add, out, added, out)]
             else:
                 steps.append(partial(torch.addmm, bias, torch.from_numpy(x), weight, out=torch.from_numpy(out)))
-            if activation is not None:
-                steps.append(partial(activation, out))
+            activate = _in_place(name, out)
+            steps += [] if activate is None else [activate]
             x = out
         return normalise, steps, x
 
@@ -270,7 +269,7 @@ class _Groups:
 def _group_layers(group: Group, activation: str) -> list[Callable[[F32], F32]]:
     """Dense layers of G members at once: [G, B, in] to [G, B, out]."""
 
-    def made(weight: Tensor, bias: Tensor, activate: Callable[[F32], None] | None) -> Callable[[F32], F32]:
+    def made(weight: Tensor, bias: Tensor, name: str) -> Callable[[F32], F32]:
         own_weight, own_bias = weight.numpy(), bias.numpy()
 
         def layer(x: F32) -> F32:
@@ -279,12 +278,13 @@ def _group_layers(group: Group, activation: str) -> list[Callable[[F32], F32]]:
                 out += own_bias
             else:
                 out = torch.baddbmm(bias, torch.from_numpy(x), weight).numpy()
+            activate = _in_place(name, out)
             if activate is not None:
-                activate(out)
+                activate()
             return out
 
         return layer
 
     pairs = list(zip(group.weights, group.biases, strict=True))
     names = [activation] * (len(pairs) - 1) + ["identity"]
-    return [made(w, b, _ACTIVATIONS[name]) for (w, b), name in zip(pairs, names, strict=True)]
+    return [made(w, b, name) for (w, b), name in zip(pairs, names, strict=True)]
