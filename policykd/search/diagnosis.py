@@ -13,7 +13,8 @@ from policykd.search.standing import Candidate
 
 _OVERFIT = 2.0  # validation KL over training KL from which on more data is worth more than more parameters
 _AGREES = 0.95  # of the states: then it is not the single actions that are wrong
-_CLOSE = 1.5  # times the training KL of the best fitted member: as good as it gets
+_BETTER = 3.0  # times better fitted by another member: then it is not the data,
+_HIGH = 0.5  # and from so many nats on nobody fits
 
 
 @dataclass(frozen=True)
@@ -48,15 +49,16 @@ def _cause(candidate: Candidate, members: list[Candidate]) -> tuple[str, str, st
     validation = candidate.measured.get("validation_kl", float("nan"))
     agreement = candidate.measured.get("agreement", float("nan"))
     fitted = min((c.measured["train_kl"] for c in members if "train_kl" in c.measured), default=float("nan"))
-    if np.isfinite(validation) and validation > _OVERFIT * train:
+    poor = train > _HIGH or fitted * _BETTER < train
+    if not poor and np.isfinite(validation) and validation > _OVERFIT * train:
         why = f"data-limited: its KL is {validation:.3g} on states it had not learned from, {train:.3g} on the others"
         return "data", why, "more data will help: raise rollout.timesteps or rollout.rounds"
-    if agreement >= _AGREES:
+    if not poor and agreement >= _AGREES:
         percent = f"{100 * agreement:.1f} %"
         why = f"horizon-limited: it acts as its teacher in {percent} of its states, but few wrong actions cost much"
         return "horizon", why, "more rounds on its own states may help: raise rollout.rounds, search.seeds"
     why = f"capacity-limited: its KL stays at {train:.3g}"
-    if fitted * _CLOSE < train:
+    if fitted * _BETTER < train:
         why += f", where the best fitted member has {fitted:.3g}"
     remedy = "a smaller policy needs a better fit: raise search.seeds or update.n_updates, or try other widths"
     return "capacity", why, remedy

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from policykd.exports.graph import Graph
 from policykd.exports.interface import interface_of
@@ -17,6 +18,10 @@ from policykd.exports.targets.table import Options
 from policykd.learn.session import Session
 from policykd.search.standing import Candidate
 from policykd.spine.errors import InputError
+from policykd.students.family import Activation, MemberSpec
+from policykd.students.mlp import MlpStudent
+from policykd.students.normaliser import Normaliser
+from policykd.teachers.base import Teacher
 
 _OBSERVATIONS, _CALLS = 64, 200
 
@@ -35,6 +40,31 @@ class Latencies:
             self._known[name] = measured_us(graph_of(candidate.student.to("cpu")))
             self._session.folder.save_facts("latency", self._known)
         return self._known[name]
+
+
+def refuse_impossible(teacher: Teacher, spec: MemberSpec, activation: Activation, most: float) -> None:
+    """InputError where even this architecture takes longer than `most` microseconds."""
+    sizes = spec.sizes(teacher.packing.n_features, teacher.distribution.n_means)
+    n = teacher.packing.n_features
+    blank = MlpStudent(
+        Normaliser(np.zeros(n, np.float32), np.ones(n, np.float32)),
+        tuple((torch.zeros(i, o), torch.zeros(o)) for i, o in sizes),
+        torch.zeros(teacher.distribution.n_params - teacher.distribution.n_means),
+        activation,
+        teacher.distribution,
+        teacher.action_map,
+        teacher.observation_space,
+        teacher.action_space,
+        masked=teacher.masked,
+    )
+    measured = measured_us(graph_of(blank))
+    if measured is None:
+        raise InputError("search.max_us: needs a C compiler to measure with: install gcc or clang, or leave it out")
+    if measured > most:
+        raise InputError(
+            f"search.max_us: found {most:g}, but an action of the smallest student takes {measured:.3g} us in C here: "
+            "raise the limit"
+        )
 
 
 def measured_us(graph: Graph) -> float | None:

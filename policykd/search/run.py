@@ -10,7 +10,8 @@ from policykd.learn.run import STUDENT, Run, Task, conclude, signed
 from policykd.learn.session import Session
 from policykd.search.diagnosis import diagnose
 from policykd.search.frontier import frontier_document
-from policykd.search.grid import grid_settings
+from policykd.search.grid import grid, grid_settings, size_of
+from policykd.search.latency import refuse_impossible
 from policykd.search.shrink import Shrink
 from policykd.spine.artifact import save_artifact
 from policykd.spine.config.schema import Config, SearchConfig
@@ -31,10 +32,15 @@ def shrink_config(config: Config) -> Config:
 
 
 def with_grid(task: Task) -> Task:
-    """The task with the grid written out, so that its config.yaml repeats it."""
+    """The task with the grid written out, so that its config.yaml repeats it. InputError where limits leave none."""
     widths, depths = grid_settings(task.config, task.teacher)
     student = task.config.student.model_copy(update={"width": widths, "depth": depths})
-    return replace(task, config=task.config.model_copy(update={"student": student}))
+    config = task.config.model_copy(update={"student": student})
+    teacher = task.teacher
+    specs = grid(config, teacher, size_of(teacher.packing.n_features, teacher.distribution.n_means))
+    if config.search is not None and config.search.max_us is not None:
+        refuse_impossible(teacher, specs[0], student.activation, config.search.max_us)
+    return replace(task, config=config)
 
 
 def shrink(session: Session) -> Run:
@@ -42,7 +48,10 @@ def shrink(session: Session) -> Run:
     outcome = Shrink(session).run()
     student = outcome.candidate.student
     save_artifact(session.folder.path / STUDENT, *signed(session, student, {}).to_artifact())
-    more = {"diagnosis": diagnose(outcome).to_json()}
+    diagnosis = diagnose(outcome)
+    for line in diagnosis.lines:
+        session.work.tracker.note(line)
+    more = {"diagnosis": diagnosis.to_json()}
 
     def documents(result: dict[str, Any]) -> dict[str, Any]:
         return {"frontier.json": frontier_document(outcome, result)}

@@ -122,7 +122,7 @@ class Shrink:
         keys = [c.key for c in best.values()]
         done = confirmed(keys, self.standing.judge, attempt, self.demand)
         if not done.attempts:  # nothing passes on selection episodes: the best is tried, and shown
-            last = max(best.values() or self.standing.candidates.values(), key=self.standing.worth)
+            last = max(best.values(), key=self.standing.worth)
             attempt(last.key, 0, self.standing.judge(last.key, 1))
             attempts = {last.key: proofs[last.key].attempt}
         else:
