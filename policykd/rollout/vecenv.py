@@ -30,9 +30,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Step:
-    """What N environments answered, in arrays that nobody writes to any more: observation [N, *O], reward [N], done
-    [N], acting [N], success [N] (NaN where the environment does not say, or the episode goes on), mask [N, n] of what
-    is allowed next (None without masks)."""
+    """What N environments answered, in arrays that nobody writes to any more.
+
+    observation [N, *O], reward [N], done [N], acting [N], success [N] (NaN where the environment does not say, or the
+    episode goes on), mask [N, n] of allowed next actions (None without masks).
+    """
 
     observation: Array
     reward: Floats
