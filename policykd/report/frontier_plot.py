@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from policykd.report.facts import Member, interval, members_of, number, section
 from policykd.report.labels import Labels
-from policykd.report.table import count, percent
+from policykd.report.table import count, percent, times
 from policykd.spine.files import write_atomic
 
 if TYPE_CHECKING:
@@ -60,9 +60,11 @@ _SETTINGS: dict[str, Any] = {
     "axes.axisbelow": True,
     "axes.unicode_minus": True,
 }
+_BEHIND = {"facecolor": PAPER, "alpha": 0.85, "edgecolor": "none", "pad": 1.5}  # a label over intervals
 MOST_DRAWN = 400
 _NARROWEST = 0.06
 _PNG_DPI = 200
+_BELOW_GATE = 0.15  # of retention: where a gate decides, what matters lies near it
 _LOWEST, _HIGHEST = -0.1, 2.0  # retention: what is beyond is drawn at the border, or one failure would hide the rest
 
 
@@ -176,11 +178,12 @@ def _axes(
         [one.params for one in members if one.params] + ([claim[0]] if claim else []) + ([teacher] if teacher else [])
     )
     held = [1.0] + ([gate[0]] if gate else [])
-    for one in members:
-        held += [one.retention or 0.0, *(one.interval or ())]
+    held += [one.retention or 0.0 for one in members]
+    held += [end for one in members if one.status != "dropped" for end in one.interval or ()]
     if claim:
         held += [claim[1], *(claim[2] or ())]
-    low, high = max(min(held), _LOWEST), min(max(held), _HIGHEST)
+    lowest = _LOWEST if gate is None else gate[0] - _BELOW_GATE
+    low, high = max(min(held), lowest), min(max(held), _HIGHEST)
     thin = max(_NARROWEST - (high - low), 0.0) / 2  # a difference of nothing does not fill the picture
     low, high = low - thin, high + thin
     room = 0.09 * (high - low)
@@ -239,7 +242,7 @@ def _members(axes: Axes, labels: Labels, members: Sequence[Member]) -> None:
         shown = min(max(held, low), high)
         label = None if kind in named or one.status == "chosen" else kind
         named |= {label} if label else set()
-        if one.interval and low < shown < high:
+        if one.interval and kind != "dropped" and low < shown < high:  # those had too few episodes to say much
             axes.plot([place, place], list(one.interval), color=style["color"], linewidth=1.2, alpha=0.55, zorder=2)
             labels.block_line(place, *one.interval)
         marker = style["marker"] if low < held < high else "v" if held <= low else "^"
@@ -271,9 +274,9 @@ def _chosen(axes: Axes, labels: Labels, claim: Claim | None, result: Json) -> No
     mark.set(gid="chosen", clip_on=False, markeredgecolor=INK, markeredgewidth=1.0)
     labels.block(params, shown, 11)
     fewer = number(result.get("compression"))
-    size = f"{params:,.0f} parameters" + (f", {fewer:,.3g} × fewer" if fewer and fewer > 1 else "")
+    size = f"{params:,.0f} parameters" + (f", {times(fewer)} × fewer" if fewer and fewer > 1 else "")
     interval_words = f" ({percent(ends[0])} to {percent(ends[1])})" if ends else ""
-    labels.put(f"{size}\n{percent(held)}{interval_words}", (params, shown), weight="bold", must=True)
+    labels.put(f"{size}\n{percent(held)}{interval_words}", (params, shown), weight="bold", must=True, bbox=_BEHIND)
 
 
 def _shapes(labels: Labels, members: Sequence[Member], claim: Any) -> None:

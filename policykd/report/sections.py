@@ -11,7 +11,7 @@ from typing import Any
 from policykd.report.facts import Facts, Json, interval, number, section, words
 from policykd.report.frontier_plot import gate_words
 from policykd.report.html import Child, Safe, element, join
-from policykd.report.table import duration, figure, percent
+from policykd.report.table import duration, figure, percent, times
 
 _PACKAGES = ("policykd", "torch", "gymnasium", "stable-baselines3", "sb3-contrib", "numpy", "scipy", "safetensors")
 
@@ -86,7 +86,7 @@ def _cards(result: Json) -> Iterable[Safe]:
     held = section(result, "retention")
     sizes = f"{text_of(teacher.get('params'))} → {text_of(student.get('params'))}"
     fewer = number(result.get("compression"))
-    yield _card("parameters", sizes, "" if fewer is None else f"{figure(fewer)} × fewer")
+    yield _card("parameters", sizes, "" if fewer is None else f"{times(fewer)} × fewer")
     yield _card("retention", share_of(held.get("value")), f"95 % interval {interval_of(held.get('ci95'))}")
     means = [number(section(side, "return").get("mean")) for side in (student, teacher, section(result, "random"))]
     own, others, chance = (figure(mean) for mean in means)

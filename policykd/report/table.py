@@ -118,7 +118,7 @@ def _held(result: Json) -> Iterable[tuple[str, ...]]:
     if result.get("gate"):
         yield "gate", _gate(result["gate"])
     if result.get("compression") is not None:
-        yield "compression", f"{figure(result['compression'])} x fewer parameters"
+        yield "compression", f"{times(result['compression'])} x fewer parameters"
     if result.get("agreement") is not None:
         yield "agreement", f"{percent(result['agreement'])} of the student's states"
     if result.get("worst_decile") is not None:
@@ -169,6 +169,11 @@ def _gate(gate: Json) -> str:
 def tail(text: str, width: int = 50) -> str:
     """The end of a long path, which tells more than its beginning."""
     return text if len(text) <= width else "..." + text[3 - width :]
+
+
+def times(ratio: float) -> str:
+    """1,379 or 61.4 or 5.45: at least three digits."""
+    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.3g}"
 
 
 def percent(value: float) -> str:
