@@ -22,11 +22,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from policykd.spine.errors import InputError
 from policykd.spine.types import Array
 
 ERROR = 0.025  # one-sided: the lower end of a 95 % interval
 _FRACTIONS = np.concatenate([[0.0], np.geomspace(1e-4, 0.9995, 200)])  # of the capital that one worst episode may cost
-_HALVINGS = 40
+_HALVINGS = 24  # of a range of about one: to 1e-7
 _UNSEEN = 0.25  # of a worst possible episode, in a forecast
 
 
@@ -57,8 +58,12 @@ class Paired:
     @property
     def retention(self) -> float:
         """(student - random) / (teacher - random); NaN where teacher and random are equal."""
-        gap = float(self.teacher.mean() - self.random.mean())
-        return float(self.student.mean() - self.random.mean()) / gap if gap else float("nan")
+        return float(self.student.mean() - self.random.mean()) / self.gap if self.gap else float("nan")
+
+    @property
+    def gap(self) -> float:
+        """What the teacher gains over the random policy here; not above zero in a few episodes of a noisy one."""
+        return float(self.teacher.mean() - self.random.mean())
 
 
 NOTHING = Paired(*(np.zeros(0) for _ in range(3)))
@@ -100,7 +105,13 @@ def evidence(paired: Paired, threshold: float, before: Paired = NOTHING) -> Evid
 
 
 def interval(paired: Paired, error: float = ERROR, before: Paired = NOTHING) -> tuple[float, float]:
-    """Retention's interval: the thresholds that the evidence refutes on neither side, each side at `error`."""
+    """Retention's interval: the thresholds that the evidence refutes on neither side, each side at `error`. InputError
+    where the teacher's mean return is not above the random policy's."""
+    if paired.gap <= 0:
+        raise InputError(
+            f"{len(paired)} episodes are too few to tell the teacher from a random policy; take more "
+            "(gate.least_episodes), or check the teacher"
+        )
     low = _lower(paired, error, before)
     high = _lower_of_negated(paired.negated(), error, before.negated(), paired.retention)
     return low, max(high, low)
@@ -108,9 +119,8 @@ def interval(paired: Paired, error: float = ERROR, before: Paired = NOTHING) -> 
 
 def _lower(paired: Paired, error: float, before: Paired) -> float:
     """The largest threshold that is still refuted; where none is, the retention of nothing but worst episodes."""
-    gap = float(paired.teacher.mean() - paired.random.mean())
     worst = min(float(returns.min()) for returns in (paired.student, paired.random, paired.teacher))
-    below, above = (worst - float(paired.random.mean())) / gap, paired.retention
+    below, above = (worst - float(paired.random.mean())) / paired.gap, paired.retention
     for _ in range(_HALVINGS):
         middle = (below + above) / 2
         if evidence(paired, middle, before).holds(error):
@@ -122,9 +132,8 @@ def _lower(paired: Paired, error: float, before: Paired) -> float:
 
 def _lower_of_negated(negated: Paired, error: float, before: Paired, value: float) -> float:
     """The upper end: the smallest threshold that is refuted from above, at most the retention of the best episode."""
-    gap = float(negated.random.mean() - negated.teacher.mean())
     best = -min(float(returns.min()) for returns in (negated.student, negated.random, negated.teacher))
-    above = max((best + float(negated.random.mean())) / gap, value)
+    above = max((best + float(negated.random.mean())) / -negated.gap, value)
     ceiling, below = above, value
     for _ in range(_HALVINGS):
         middle = (below + above) / 2

@@ -21,6 +21,7 @@ from policykd.students.family import members_of
 _STEPS_PER_ROUND = 4096
 _LEAST_ENVS = 4
 _GATE_TIMESTEPS = 400_000  # of one attempt to show that a student holds what is demanded
+_GATE_LEAST, _GATE_MOST = 400, 1000  # episodes of one, where gate.most_episodes is auto
 _TOP_GAP = 2.0  # median gap of the two best logits of a Q-value teacher: the best action has probability 0.88 or more
 
 
@@ -67,6 +68,29 @@ def resolve(config: Config, info: TeacherInfo, teacher: TeacherPolicy, spec: Env
     return config.model_copy(update=update)
 
 
+def refuse_shared_seeds(config: Config, selection: int) -> None:
+    """InputError where `selection` episodes that choose and those on which the gate claims would share seeds: a claim
+    needs episodes that chose nothing."""
+    gate, e = config.gate, config.evaluate
+    if gate.keep is None:
+        return
+    most = max(_GATE_MOST, gate.least_episodes) if gate.most_episodes == "auto" else gate.most_episodes
+    attempts = 1 if config.search is None else config.search.attempts
+    report = range(e.first_seed, e.first_seed + attempts * most)
+    select = range(e.select_first_seed, e.select_first_seed + selection)
+    for name, seeds in (("first_seed", report), ("select_first_seed", select)):
+        if seeds.stop > 2**31:
+            raise InputError(
+                f"evaluate.{name} {seeds.start}: its last seed {seeds.stop - 1} is not below 2^31: lower it"
+            )
+    if report.start < select.stop and select.start < report.stop:
+        raise InputError(
+            f"evaluate: the seeds that choose ({select.start} to {select.stop - 1}) overlap the seeds of the gate "
+            f"({report.start} to {report.stop - 1}, {attempts} x {most} episodes at most): move select_first_seed or "
+            "first_seed"
+        )
+
+
 def default_width(n_inputs: int, n_outputs: int, info: TeacherInfo) -> int:
     """Units of each of two hidden layers: twice inputs plus outputs, at most half the teacher's widest layer,
     rounded up to a multiple of 4, at least 8."""
@@ -111,7 +135,7 @@ def _most_episodes(config: Config, measured: Measured) -> int:
     """As many as cost about as much as a run, within bounds; never fewer than the least."""
     if config.gate.most_episodes != "auto":
         return config.gate.most_episodes
-    fitting = int(np.clip(_GATE_TIMESTEPS / max(measured.episode_length, 1.0), 400, 1000))
+    fitting = int(np.clip(_GATE_TIMESTEPS / max(measured.episode_length, 1.0), _GATE_LEAST, _GATE_MOST))
     return max(fitting, config.gate.least_episodes)
 
 

@@ -26,7 +26,7 @@ _ANALYSED, _VISITED_FOR_ANALYSIS = 8, 20_000
 @dataclass(frozen=True)
 class Proof:
     """Report episodes of all three on `seeds`, which chose nothing. `attempt` is the gate's, None where nothing was
-    demanded; `number` says which one it was, counted from 0."""
+    demanded; `number` says which one it was, counted from 0, `before` which episodes told the gate how to bet."""
 
     seeds: range
     paired: Paired
@@ -34,6 +34,7 @@ class Proof:
     success: float | None
     attempt: Attempt | None = None
     number: int = 0
+    before: Paired = NOTHING
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def prove(session: Session, student: MlpStudent, *, number: int = 0, before: Pai
     trial = Trial(session, student, f"report-{number}", first + number * demand.most)
     with session.work.stage("report", total=3 * demand.most):
         attempt = confirm(trial.play, first, demand, number, before)
-    return Proof(attempt.seeds, attempt.paired, trial.agreement, trial.success, attempt, number)
+    return Proof(attempt.seeds, attempt.paired, trial.agreement, trial.success, attempt, number, before)
 
 
 def analysed(session: Session, student: MlpStudent) -> dict[str, Any]:
@@ -133,7 +134,8 @@ def _retention(proof: Proof, seed: int) -> dict[str, Any]:
     if proof.attempt is None:
         held = retention(proof.paired.teacher, proof.paired.student, proof.paired.random, seed)
         return {"value": held.value, "ci95": [held.low, held.high], "interval": "bootstrap"}
-    return {"value": proof.paired.retention, "ci95": list(interval(proof.paired)), "interval": "betting"}
+    low, high = interval(proof.paired, before=proof.before)
+    return {"value": proof.paired.retention, "ci95": [low, high], "interval": "betting"}
 
 
 def gate_document(proof: Proof, gate: GateConfig) -> dict[str, Any]:

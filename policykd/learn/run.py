@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from policykd.learn.defaults import refuse_shared_seeds
 from policykd.learn.methods.distill import distill
 from policykd.learn.notes import notes_of
 from policykd.learn.proof import Proved, analysed, build_result, frontier, prove
@@ -79,6 +80,7 @@ def open_task(config: Config, teacher: Any, env: Callable[..., Any] | None) -> T
         raise InputError(
             f"teacher {config.teacher!r}: it was a live model; give it again: policykd.resume(folder, teacher=model)"
         )
+    refuse_shared_seeds(config, config.evaluate.select_episodes)
     named = teacher if teacher is not None else config.teacher
     loaded = load_teacher(named, env_id=config.env.id, vec_normalize=config.vec_normalize, trust=config.trust)
     if loaded.packing.n_features > MAX_INPUTS:

@@ -32,9 +32,11 @@ Confirm = Callable[[K, int, Paired], Attempt]
 
 def differences(paired: Paired, threshold: float) -> tuple[float, float]:
     """Mean of D (policykd.evaluation.gate) in units of the teacher's gain over random, and its standard error; with a
-    few equal episodes the error is not zero: one more, of the size of the gain, is thought to be lost."""
-    gap = float(paired.teacher.mean() - paired.random.mean())
-    d = (paired.student - threshold * paired.teacher - (1 - threshold) * paired.random) / gap
+    few equal episodes the error is not zero: one more, of the size of the gain, is thought to be lost. Where these
+    episodes do not even show that the teacher gains, they say nothing: (-1, 1) is neither promising nor failing."""
+    if paired.gap <= 0:
+        return -1.0, 1.0
+    d = (paired.student - threshold * paired.teacher - (1 - threshold) * paired.random) / paired.gap
     n = len(d)
     return float(d.mean()), float(np.sqrt(d.var() / n + 1.0 / n**2) if n > 1 else 1.0)
 

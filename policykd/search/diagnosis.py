@@ -35,7 +35,8 @@ def diagnose(outcome: Outcome) -> Diagnosis:
     passed = outcome.proof.attempt is not None and outcome.proof.attempt.passed
     members = [c for spec in standing.members if (c := standing.best_of(spec)) is not None]
     below = [c for c in members if c.params < outcome.candidate.params] if passed else members
-    failing = [c for c in below if verdict(standing.judge(c.key, 1), standing.demand) != "passing"]
+    tried = {key for key, attempt in outcome.attempts.items() if not attempt.passed}
+    failing = [c for c in below if c.key in tried or verdict(standing.judge(c.key, 1), standing.demand) != "passing"]
     if not failing:
         return Diagnosis(None, ())
     worst = max(failing, key=lambda c: differences(standing.judge(c.key, 1), standing.demand.threshold)[0])

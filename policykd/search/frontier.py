@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from policykd.evaluation.confirm import Attempt
-from policykd.evaluation.gate import ERROR, interval
+from policykd.evaluation.gate import Paired, interval
 from policykd.search.choosing import settled
 from policykd.search.shrink import Outcome
 from policykd.search.standing import Candidate, Standing
@@ -29,7 +29,6 @@ def _member(outcome: Outcome, spec: MemberSpec) -> dict[str, Any]:
     attempt = outcome.attempts.get(best.key)
     paired = standing.judge(best.key, 1) if attempt is None else attempt.paired
     size = best.student.footprint
-    error = ERROR if attempt is None else attempt.error
     return {
         "width": spec.width,
         "depth": spec.depth,
@@ -38,8 +37,8 @@ def _member(outcome: Outcome, spec: MemberSpec) -> dict[str, Any]:
         "constants": size.constants,
         "macs": size.macs,
         "bytes": _BYTES * (size.params + size.constants),
-        "retention": paired.retention,
-        "interval": list(interval(paired, error)),
+        "retention": _held(paired),
+        "interval": _interval(paired, attempt),
         "seeds": "select" if attempt is None else "report",
         "agreement": best.measured.get("agreement"),
         "train_kl": best.measured.get("train_kl"),
@@ -51,9 +50,22 @@ def _member(outcome: Outcome, spec: MemberSpec) -> dict[str, Any]:
     }
 
 
+def _held(paired: Paired) -> float | None:
+    """None where so few episodes do not tell the teacher from the random policy."""
+    return paired.retention if paired.gap > 0 else None
+
+
+def _interval(paired: Paired, attempt: Attempt | None) -> list[float] | None:
+    """The gate's own of a member that was tried on fresh seeds."""
+    if attempt is not None:
+        return [attempt.lower, attempt.upper]
+    return list(interval(paired)) if paired.gap > 0 else None
+
+
 def _curve(standing: Standing, spec: MemberSpec) -> list[list[float]]:
     """[timesteps, retention] of every candidate of the member that was judged."""
-    return [[c.timesteps, standing.judge(c.key, 1).retention] for c in standing.of(spec)]
+    pairs = [(c.timesteps, _held(standing.judge(c.key, 1))) for c in standing.of(spec)]
+    return [[timesteps, held] for timesteps, held in pairs if held is not None]
 
 
 def _status(standing: Standing, spec: MemberSpec, best: Candidate, attempt: Attempt | None) -> str:

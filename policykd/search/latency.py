@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +36,49 @@ class Latencies:
 
     def of(self, candidate: Candidate) -> float | None:
         """Median of one action; None where there is no C compiler, or C cannot hold the student."""
-        name = f"{candidate.spec.depth}x{candidate.spec.width}"
+        return self._remembered(candidate.spec, candidate.student)
+
+    def within(self, specs: Sequence[MemberSpec], most: float) -> list[MemberSpec]:
+        """Those of the architectures, smallest first, whose action takes at most `most` microseconds: of each depth up
+        to the first that takes longer. At least the smallest, which was found fast enough when the run began."""
+        found, ended = list[MemberSpec](), set[int]()
+        for spec in specs:
+            self._session.work.check()
+            if spec.depth in ended:
+                continue
+            blank = _blank(self._session.teacher, spec, self._session.config.student.activation)
+            measured = self._remembered(spec, blank)
+            if measured is not None and measured <= most:
+                found.append(spec)
+            else:
+                ended.add(spec.depth)
+        return found or list(specs[:1])
+
+    def _remembered(self, spec: MemberSpec, student: MlpStudent) -> float | None:
+        name = f"{spec.depth}x{spec.width}"
         if name not in self._known:
-            self._known[name] = measured_us(graph_of(candidate.student.to("cpu")))
+            self._known[name] = measured_us(graph_of(student.to("cpu")))
             self._session.folder.save_facts("latency", self._known)
         return self._known[name]
 
 
 def refuse_impossible(teacher: Teacher, spec: MemberSpec, activation: Activation, most: float) -> None:
     """InputError where even this architecture takes longer than `most` microseconds."""
-    sizes = spec.sizes(teacher.packing.n_features, teacher.distribution.n_means)
+    measured = measured_us(graph_of(_blank(teacher, spec, activation)))
+    if measured is None:
+        raise InputError("search.max_us: needs a C compiler to measure with: install gcc or clang, or leave it out")
+    if measured > most:
+        raise InputError(
+            f"search.max_us: found {most:g}, but an action of the smallest student takes {measured:.3g} us in C here: "
+            "raise the limit"
+        )
+
+
+def _blank(teacher: Teacher, spec: MemberSpec, activation: Activation) -> MlpStudent:
+    """A student of this architecture that knows nothing."""
     n = teacher.packing.n_features
-    blank = MlpStudent(
+    sizes = spec.sizes(n, teacher.distribution.n_means)
+    return MlpStudent(
         Normaliser(np.zeros(n, np.float32), np.ones(n, np.float32)),
         tuple((torch.zeros(i, o), torch.zeros(o)) for i, o in sizes),
         torch.zeros(teacher.distribution.n_params - teacher.distribution.n_means),
@@ -57,14 +89,6 @@ def refuse_impossible(teacher: Teacher, spec: MemberSpec, activation: Activation
         teacher.action_space,
         masked=teacher.masked,
     )
-    measured = measured_us(graph_of(blank))
-    if measured is None:
-        raise InputError("search.max_us: needs a C compiler to measure with: install gcc or clang, or leave it out")
-    if measured > most:
-        raise InputError(
-            f"search.max_us: found {most:g}, but an action of the smallest student takes {measured:.3g} us in C here: "
-            "raise the limit"
-        )
 
 
 def measured_us(graph: Graph) -> float | None:

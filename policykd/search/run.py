@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from policykd.learn.defaults import refuse_shared_seeds
 from policykd.learn.proof import Proved
 from policykd.learn.run import STUDENT, Run, Task, conclude, signed
 from policykd.learn.session import Session
+from policykd.search.choosing import LADDER
 from policykd.search.diagnosis import diagnose
 from policykd.search.frontier import frontier_document
 from policykd.search.grid import grid, grid_settings, size_of
@@ -28,7 +30,9 @@ def shrink_config(config: Config) -> Config:
             f"student.seeds {config.student.seeds}: policykd shrink adds seeds where they decide: set search.seeds"
         )
     gate = config.gate if config.gate.keep is not None else config.gate.model_copy(update={"keep": KEEP})
-    return config.model_copy(update={"gate": gate, "search": config.search or SearchConfig()})
+    config = config.model_copy(update={"gate": gate, "search": config.search or SearchConfig()})
+    refuse_shared_seeds(config, max(LADDER[-1], config.evaluate.select_episodes))
+    return config
 
 
 def with_grid(task: Task) -> Task:

@@ -42,9 +42,11 @@ class Shrink:
         teacher = session.teacher
         self._inputs, self._means = teacher.packing.n_features, teacher.distribution.n_means
         self.size = size_of(self._inputs, self._means)
-        self.specs = grid(session.config, teacher, self.size)
         self.standing = Standing(session, demand)
         self.latencies = Latencies(session)
+        self.specs = grid(session.config, teacher, self.size)
+        if self.config.max_us is not None:  # before anything is trained that could not be chosen
+            self.specs = self.latencies.within(self.specs, self.config.max_us)
         self.known = Known(self.specs, self.size, self.standing)
 
     def run(self) -> Outcome:
@@ -91,19 +93,10 @@ class Shrink:
             own = [c for c in self.standing.candidates.values() if c.spec == member]
             last = max(own, key=lambda c: c.round)  # the last rung, where it learned no further
             tickets = [c for c in own if c.round >= plan.end - TICKETS] or [last]
-            if not self._fast_enough(last):
-                continue
             if verdict(self.standing.judge(last.key, LADDER[0]), self.demand) == "failing":
                 continue
             self.standing.play([ticket.key for ticket in tickets], LADDER[0])
             yield max(tickets, key=self.standing.worth).key
-
-    def _fast_enough(self, candidate: Candidate) -> bool:
-        most = self.config.max_us
-        if most is None:
-            return True
-        measured = self.latencies.of(candidate)
-        return measured is not None and measured <= most
 
     def _confirm(self, timesteps: int) -> Outcome:
         proofs: dict[str, Proof] = {}
@@ -118,7 +111,7 @@ class Shrink:
             return found
 
         members = [m for m in self.standing.members if m not in self.standing.dropped]
-        best = {m: c for m in members if (c := self.standing.best_of(m)) is not None and self._fast_enough(c)}
+        best = {m: c for m in members if (c := self.standing.best_of(m)) is not None}
         keys = [c.key for c in best.values()]
         done = confirmed(keys, self.standing.judge, attempt, self.demand)
         if not done.attempts:  # nothing passes on selection episodes: the best is tried, and shown
