@@ -6,9 +6,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import family, honesty, latency, retention
+from benchmarks import family, honesty, latency, retention, updates
 
-BENCHMARKS = {"retention": retention, "family": family, "latency": latency, "honesty": honesty}
+BENCHMARKS = {
+    "retention": retention,
+    "family": family,
+    "latency": latency,
+    "honesty": honesty,
+    "updates": updates,
+}
 
 
 def main() -> int:
