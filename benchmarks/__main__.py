@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import collection, evaluation, family, honesty, latency, memory, retention, shrink
+from benchmarks import collection, evaluation, family, honesty, latency, memory, retention, shrink, updates
 
 BENCHMARKS = {
     "retention": retention,
@@ -17,6 +17,7 @@ BENCHMARKS = {
     "memory": memory,
     "honesty": honesty,
     "shrink": shrink,
+    "updates": updates,
 }
 
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
 
 from policykd.data.dataset import Dataset
+from policykd.loss.lean import slope_of
 from policykd.loss.losses import Loss
 from policykd.spine.config.schema import UpdateConfig
 from policykd.spine.errors import NumericsError
 from policykd.spine.seeding import SeedKey
 from policykd.spine.types import Progress
 from policykd.students.family import Family
+from policykd.students.lean import Passes
 
 _CHUNK = 50  # updates whose mini-batches are gathered at once
 _CHECKS = 4  # times a round that figures are read back from the device
@@ -39,8 +43,9 @@ class Learner:
         self.n_updates = config.n_updates
         self._total = rounds * self.n_updates
         self._norms: Tensor | None = None  # of the last update, before the bound
-        family.flat.grad = family.grad
-        self._adam = torch.optim.Adam([family.flat], lr=config.learning_rate, fused=True)
+        self._moments = torch.zeros_like(family.flat), torch.zeros_like(family.flat)
+        self._steps = torch.zeros((), device=family.device)  # of Adam
+        self._passes: Passes | None = None
 
     def learning_rate(self, update: int) -> float:
         """Linear from the first to the last update of the run."""
@@ -61,8 +66,11 @@ class Learner:
         for begin in range(0, n, _CHUNK):
             progress.check()
             inputs, params = dataset.take(index[begin : begin + _CHUNK])
+            step = self._stretch(inputs, params)
             for k in range(len(inputs)):
-                total += self._step(inputs[k], params[k], first + begin + k)
+                with np.errstate(all="ignore"):  # what is not finite is found and named below
+                    total += step(k)
+                self._descend(first + begin + k)
                 since += 1
                 if begin + k in marks:
                     metrics.append(self._read(first + begin + k, total / since))
@@ -81,35 +89,50 @@ class Learner:
 
     def state(self) -> dict[str, Tensor]:
         """Weights and optimizer state, enough to continue bit for bit."""
-        adam = self._adam.state[self.family.flat]
-        if not adam:
-            return {"flat": self.family.flat}
-        moments = {name: adam[name] for name in ("exp_avg", "exp_avg_sq")}
-        return {"flat": self.family.flat, "step": adam["step"].reshape(1), **moments}
+        names = dict(zip(("exp_avg", "exp_avg_sq"), self._moments, strict=True))
+        return {"flat": self.family.flat, "step": self._steps.reshape(1), **names}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """The inverse of `state`."""
-        device = self.family.device
         self.family.flat.copy_(state["flat"])
-        if "step" in state:
-            self._adam.state[self.family.flat] = {
-                "step": state["step"].reshape(()).clone().to(device),
-                "exp_avg": state["exp_avg"].clone().to(device),
-                "exp_avg_sq": state["exp_avg_sq"].clone().to(device),
-            }
+        self._steps.copy_(state["step"].reshape(()))
+        for moment, name in zip(self._moments, ("exp_avg", "exp_avg_sq"), strict=True):
+            moment.copy_(state[name])
 
-    def _step(self, inputs: Tensor, teacher: Tensor, update: int) -> Tensor:
+    def _stretch(self, inputs: Tensor, params: Tensor) -> Callable[[int], Tensor]:
+        """What makes the gradient of mini-batch k of these [U, B, O], labels [U, B, P], and gives its loss [S]."""
+        if self.family.device.type != "cpu":
+            return lambda k: self._slope(inputs[k], params[k])
+        batch = inputs.shape[1]
+        if self._passes is None or self._passes.means.shape[1] != batch:
+            self._passes = Passes(self.family, batch)
+        passes, seen = self._passes, inputs.numpy()
+        slope = slope_of(self.loss, self.family.distribution, params)
+
+        def step(k: int) -> Tensor:
+            passes.forward(seen[k])
+            loss = slope(k, passes.means, passes.log_std, passes.d_means, passes.d_log_std)
+            passes.backward()
+            return torch.from_numpy(loss)
+
+        return step
+
+    def _slope(self, inputs: Tensor, teacher: Tensor) -> Tensor:
+        """The same in torch."""
         family, saved = self.family, list[list[Tensor]]()
         student = family.forward_saving(inputs, saved)
         loss, gradient = self.loss.with_gradient(family.distribution, teacher, student)
         family.backward(gradient.div_(len(inputs)), saved)
+        return loss.mean(-1)
+
+    def _descend(self, update: int) -> None:
+        """Clip and optimizer step."""
+        family = self.family
         self._norms = None
         if self._config.max_grad_norm is not None:
             self._norms = family.member_grad_norms()
             family.scale_member_grads((self._config.max_grad_norm / self._norms.clamp(min=1e-12)).clamp(max=1.0))
-        self._adam.param_groups[0]["lr"] = self.learning_rate(update)
-        self._adam.step()
-        return loss.mean(-1)
+        _adam(family.flat, family.grad, self._moments, self._steps, self.learning_rate(update))
 
     def _read(self, update: int, loss: Tensor) -> UpdateMetrics:
         norms = self.family.member_grad_norms() if self._norms is None else self._norms
@@ -122,3 +145,27 @@ class Learner:
                     "update.max_grad_norm"
                 )
         return UpdateMetrics(update, self.learning_rate(update), loss.tolist(), norms.tolist())
+
+
+def _adam(flat: Tensor, grad: Tensor, moments: tuple[Tensor, Tensor], steps: Tensor, learning_rate: float) -> None:
+    """torch's fused kernel (Kingma and Ba 2015) without the optimizer object, whose call costs several times the step.
+
+    Counts one more of `steps`.
+    """
+    adam(
+        [flat],
+        [grad],
+        [moments[0]],
+        [moments[1]],
+        [],
+        [steps],
+        foreach=False,
+        fused=True,
+        amsgrad=False,
+        beta1=0.9,
+        beta2=0.999,
+        lr=learning_rate,
+        weight_decay=0.0,
+        eps=1e-8,
+        maximize=False,
+    )

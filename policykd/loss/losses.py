@@ -67,6 +67,12 @@ class Loss:
         function = forward_kl if self.kind == "forward_kl" else reverse_kl
         return function(distribution, teacher, student, self.temperature, self.convention)
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is the forward KL and nothing else."""
+        untempered = self.convention == "untempered" or self.temperature == 1.0
+        return type(self) is Loss and self.kind == "forward_kl" and untempered and not self.masked
+
     def with_gradient(self, distribution: Distribution, teacher: Tensor, student: Tensor) -> tuple[Tensor, Tensor]:
         """The loss [S, B] and its gradient by the student's parameters [S, B, P], which must not record one.
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from policykd.spine.packing import Packing
 from policykd.spine.types import Array, Policy
 from policykd.students.family import Family, Group
+from policykd.students.lean import ONE_THREAD
 from policykd.students.mlp import MlpStudent
 from policykd.students.normaliser import Normaliser
 from policykd.teachers.base import Teacher
@@ -30,7 +31,6 @@ from policykd.teachers.normalize import Normalizer
 F32 = NDArray[np.float32]
 Do = Callable[[], object]
 Normalise = Callable[[Array], F32]
-_ONE_THREAD = 2**18  # multiply-accumulates up to which OpenBLAS does not split a product
 _NONE = np.zeros(0, np.float32)
 
 
@@ -105,7 +105,7 @@ class _Mlp:
         steps: list[Do] = []
         for weight, bias, name in self._layers:
             out = np.empty((batch, weight.shape[1]), np.float32)
-            if batch * weight.numel() <= _ONE_THREAD:
+            if batch * weight.numel() <= ONE_THREAD:
                 added = full(bias.numpy(), batch)
                 steps += [partial(np.dot, x, weight.numpy(), out), partial(np.add, out, added, out)]
             else:
@@ -273,7 +273,7 @@ def _group_layers(group: Group, activation: str) -> list[Callable[[F32], F32]]:
         own_weight, own_bias = weight.numpy(), bias.numpy()
 
         def layer(x: F32) -> F32:
-            if x.shape[1] * own_weight[0].size <= _ONE_THREAD:
+            if x.shape[1] * own_weight[0].size <= ONE_THREAD:
                 out: F32 = np.matmul(x, own_weight)
                 out += own_bias
             else:

@@ -70,7 +70,7 @@ def arm(moment: str) -> None:
     elif moment == "label":
         at_call(collect, "_check_labels", 3)
     elif moment == "update":
-        at_call(Learner, "_step", 100)
+        at_call(Learner, "_descend", 100)
     elif moment == "select":
         at_call(selection, "run_episodes", 1)
     elif moment == "report":

@@ -24,9 +24,9 @@ def arm(moment: str) -> None:
     """Sets the trap."""
     where: dict[str, tuple[Any, str, int]] = {
         "label": (collect, "_check_labels", 3),
-        "update": (Learner, "_step", 100),
+        "update": (Learner, "_descend", 100),
         "rung": (generation, "differences", 2),
-        "second generation": (Learner, "_step", 200),
+        "second generation": (Learner, "_descend", 200),
         "settle": (shrink, "settle", 1),
         "settle again": (shrink, "settle", 2),
         "confirm": (shrink, "prove", 1),
