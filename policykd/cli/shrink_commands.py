@@ -44,7 +44,7 @@ def shrink(
     keep: Annotated[float | None, typer.Option(metavar="F", help="Retention to hold; 0.99 by default.")] = None,
     margin: Annotated[float | None, typer.Option(metavar="F", help="Slack of --keep; 0.02 by default.")] = None,
     max_params: Annotated[int | None, typer.Option(metavar="N", help="Weights and biases at most.")] = None,
-    max_bytes: Annotated[int | None, typer.Option(metavar="N", help="Bytes of float32 constants at most.")] = None,
+    max_bytes: Annotated[int | None, typer.Option(metavar="N", help="Bytes of constants in C at most.")] = None,
     max_us: Annotated[float | None, typer.Option(metavar="F", help="Microseconds of an action in C at most.")] = None,
     stochastic: Stochastic = False,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the configuration, and end.")] = False,

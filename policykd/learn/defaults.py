@@ -20,6 +20,7 @@ from policykd.students.family import members_of
 
 _STEPS_PER_ROUND = 4096
 _LEAST_ENVS = 4
+MOST_EPISODES = 1000
 _GATE_TIMESTEPS = 400_000  # of one attempt to show that a student holds what is demanded
 _GATE_LEAST, _GATE_MOST = 400, 1000  # episodes of one, where gate.most_episodes is auto
 _TOP_GAP = 2.0  # median gap of the two best logits of a Q-value teacher: the best action has probability 0.88 or more

@@ -10,7 +10,7 @@ from typing import Any
 
 from policykd.evaluation.episodes import Episodes, policy_actor, random_actor, run_episodes
 from policykd.evaluation.stats import refuse_random_teacher
-from policykd.learn.defaults import Measured, resolve
+from policykd.learn.defaults import MOST_EPISODES, Measured, resolve
 from policykd.rollout.envs import EnvSpec
 from policykd.spine.checkpoint import RunFolder
 from policykd.spine.config.load import resolved_yaml
@@ -116,6 +116,9 @@ def _resumed(
             "teacher (policykd.resume(folder, teacher=...) for a live model)"
         )
     work.seconds.update(facts["seconds"])
+    if config.gate.most_episodes == "auto":  # of a run of version 0.1.0, which did not know this key
+        most = max(MOST_EPISODES, config.gate.least_episodes)
+        config = config.model_copy(update={"gate": config.gate.model_copy(update={"most_episodes": most})})
     return Session(config, teacher, spec, folder, work, facts)
 
 

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing as mp
+import os
 import signal
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -61,6 +64,7 @@ def _rounded(size: int) -> int:
 def serve(connection: Connection, memory: Any, layout: Layout, spec: EnvSpec, slots: Sequence[int]) -> None:
     """Makes the environments of `slots` and obeys until the other side ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; the parent decides
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         envs = SyncEnvs(spec, len(slots), lambda _: None)
         _answer(connection, b"k")
@@ -78,6 +82,14 @@ def serve(connection: Connection, memory: Any, layout: Layout, spec: EnvSpec, sl
     except Exception as error:
         line = f"env {spec.id}: a worker process raised {type(error).__name__}: {brief(error)}; try env.backend=sync"
         _answer(connection, b"i" + line.encode())
+
+
+def _end_with_parent() -> None:
+    """A step that hangs would outlive a parent that was killed."""
+    parent = mp.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _obey(message: bytes, envs: SyncEnvs, views: dict[str, Array], actions: Any, place: tuple[Any, Any]) -> None:

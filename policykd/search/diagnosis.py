@@ -58,7 +58,7 @@ def _cause(candidate: Candidate, members: list[Candidate]) -> tuple[str, str, st
         percent = f"{100 * agreement:.1f} %"
         why = f"horizon-limited: it acts as its teacher in {percent} of its states, but few wrong actions cost much"
         return "horizon", why, "more rounds on its own states may help: raise rollout.rounds, search.seeds"
-    why = f"capacity-limited: its KL stays at {train:.3g}"
+    why = f"capacity-limited: its KL stays at {train:.3g}" if np.isfinite(train) else "capacity-limited"
     if fitted * _BETTER < train:
         why += f", where the best fitted member has {fitted:.3g}"
     remedy = "a smaller policy needs a better fit: raise search.seeds or update.n_updates, or try other widths"

@@ -7,21 +7,21 @@ from typing import Any
 from policykd.evaluation.confirm import Attempt
 from policykd.evaluation.gate import Paired, interval
 from policykd.search.choosing import settled
+from policykd.search.grid import fixed_bytes
 from policykd.search.shrink import Outcome
 from policykd.search.standing import Candidate, Standing
 from policykd.students.family import MemberSpec
 
-_BYTES = 4  # of a float32
-
 
 def frontier_document(outcome: Outcome, result: dict[str, Any]) -> dict[str, Any]:
     """Members smallest first (docs/result.md); those that were tried on fresh seeds with what these said."""
-    members = [_member(outcome, spec) for spec in outcome.standing.members]
+    fixed = fixed_bytes(outcome.standing.session.teacher)
+    members = [_member(outcome, spec, fixed) for spec in outcome.standing.members]
     teacher = {key: result["teacher"][key] for key in ("params", "return")}
     return {"format": 1, "gate": result["gate"], "teacher": teacher, "members": members}
 
 
-def _member(outcome: Outcome, spec: MemberSpec) -> dict[str, Any]:
+def _member(outcome: Outcome, spec: MemberSpec, fixed: int) -> dict[str, Any]:
     standing = outcome.standing
     tried = [c for c in standing.of(spec) if c.key in outcome.attempts]
     best = tried[-1] if tried else standing.best_of(spec)
@@ -36,7 +36,7 @@ def _member(outcome: Outcome, spec: MemberSpec) -> dict[str, Any]:
         "params": size.params,
         "constants": size.constants,
         "macs": size.macs,
-        "bytes": _BYTES * (size.params + size.constants),
+        "bytes": 4 * size.params + fixed,
         "retention": _held(paired),
         "interval": _interval(paired, attempt),
         "seeds": "select" if attempt is None else "report",

@@ -5,15 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from itertools import product
 
+import numpy as np
+import torch
+
+from policykd.exports.c.source import source_of
+from policykd.exports.of_student import graph_of
+from policykd.exports.targets import c99
+from policykd.exports.targets.table import Options
 from policykd.spine.config.schema import Config
 from policykd.spine.errors import InputError
-from policykd.students.family import MemberSpec
+from policykd.students.family import Activation, MemberSpec
+from policykd.students.mlp import MlpStudent
+from policykd.students.normaliser import Normaliser
 from policykd.teachers.base import Teacher
 
 WIDTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 DEPTHS = (0, 1, 2)
 _WIDEST_UNKNOWN = 64  # of a teacher whose network nobody can see
 _SCOUT_MACS = 12_000  # of all members of the first generation together: an update of them takes about a millisecond
+_BYTES = 4  # of a float32
 _SCOUT_WIDTHS = (1, 2, 4, 8, 16, 32, 64)
 
 Size = Callable[[MemberSpec], int]
@@ -40,17 +50,46 @@ def grid(config: Config, teacher: Teacher, size: Size) -> list[MemberSpec]:
     student, search = config.student, config.search
     assert isinstance(student.width, list) and isinstance(student.depth, list) and search is not None
     every = sorted({MemberSpec(d, w if d else 0) for w, d in product(student.width, student.depth)}, key=size)
-    own = teacher.info.footprint.params
-    most = min(search.max_params or 10**12, (search.max_bytes or 10**13) // 4 - 2 * teacher.packing.n_features)
+    own, fixed = teacher.info.footprint.params, fixed_bytes(teacher)
+    most = min(search.max_params or 10**12, ((search.max_bytes or 10**13) - fixed) // _BYTES)
     fitting = [spec for spec in every if size(spec) <= most]
     if not fitting:
         name = "search.max_params" if search.max_params and search.max_params <= most else "search.max_bytes"
         raise InputError(
             f"{name}: no student is so small; the smallest of the grid has {size(every[0]):,} parameters and "
-            f"{4 * (size(every[0]) + 2 * teacher.packing.n_features):,} bytes with its normaliser: raise the limit"
+            f"{_BYTES * size(every[0]) + fixed:,} bytes with its normaliser: raise the limit"
         )
     smaller = [spec for spec in fitting if not own or size(spec) < own]
     return smaller or fitting[:1]
+
+
+def blank(teacher: Teacher, spec: MemberSpec, activation: Activation) -> MlpStudent:
+    """A student of this architecture that knows nothing."""
+    n = teacher.packing.n_features
+    sizes = spec.sizes(n, teacher.distribution.n_means)
+    return MlpStudent(
+        Normaliser(np.zeros(n, np.float32), np.ones(n, np.float32)),
+        tuple((torch.zeros(i, o), torch.zeros(o)) for i, o in sizes),
+        torch.zeros(teacher.distribution.n_params - teacher.distribution.n_means),
+        activation,
+        teacher.distribution,
+        teacher.action_map,
+        teacher.observation_space,
+        teacher.action_space,
+        masked=teacher.masked,
+    )
+
+
+def fixed_bytes(teacher: Teacher) -> int:
+    """Bytes of constants in the exported C of any student of this teacher beside its weights and biases: the
+    normaliser's, and those that turn its output into an action. Where C cannot hold it, the normaliser's alone."""
+    student = blank(teacher, MemberSpec(0, 0), "tanh")
+    graph = graph_of(student)
+    try:
+        c99.check(graph, Options())
+    except InputError:
+        return _BYTES * student.footprint.constants
+    return source_of(graph).flash - _BYTES * student.footprint.params
 
 
 def scouts(specs: Sequence[MemberSpec], macs: Callable[[MemberSpec], int]) -> list[MemberSpec]:

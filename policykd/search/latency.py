@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from policykd.exports.graph import Graph
 from policykd.exports.interface import interface_of
@@ -17,11 +16,11 @@ from policykd.exports.of_student import graph_of
 from policykd.exports.targets import c99
 from policykd.exports.targets.table import Options
 from policykd.learn.session import Session
+from policykd.search.grid import blank
 from policykd.search.standing import Candidate
 from policykd.spine.errors import InputError
 from policykd.students.family import Activation, MemberSpec
 from policykd.students.mlp import MlpStudent
-from policykd.students.normaliser import Normaliser
 from policykd.teachers.base import Teacher
 
 _OBSERVATIONS, _CALLS = 64, 200
@@ -46,8 +45,8 @@ class Latencies:
             self._session.work.check()
             if spec.depth in ended:
                 continue
-            blank = _blank(self._session.teacher, spec, self._session.config.student.activation)
-            measured = self._remembered(spec, blank)
+            student = blank(self._session.teacher, spec, self._session.config.student.activation)
+            measured = self._remembered(spec, student)
             if measured is not None and measured <= most:
                 found.append(spec)
             else:
@@ -64,7 +63,7 @@ class Latencies:
 
 def refuse_impossible(teacher: Teacher, spec: MemberSpec, activation: Activation, most: float) -> None:
     """InputError where even this architecture takes longer than `most` microseconds."""
-    measured = measured_us(graph_of(_blank(teacher, spec, activation)))
+    measured = measured_us(graph_of(blank(teacher, spec, activation)))
     if measured is None:
         raise InputError("search.max_us: needs a C compiler to measure with: install gcc or clang, or leave it out")
     if measured > most:
@@ -72,23 +71,6 @@ def refuse_impossible(teacher: Teacher, spec: MemberSpec, activation: Activation
             f"search.max_us: found {most:g}, but an action of the smallest student takes {measured:.3g} us in C here: "
             "raise the limit"
         )
-
-
-def _blank(teacher: Teacher, spec: MemberSpec, activation: Activation) -> MlpStudent:
-    """A student of this architecture that knows nothing."""
-    n = teacher.packing.n_features
-    sizes = spec.sizes(n, teacher.distribution.n_means)
-    return MlpStudent(
-        Normaliser(np.zeros(n, np.float32), np.ones(n, np.float32)),
-        tuple((torch.zeros(i, o), torch.zeros(o)) for i, o in sizes),
-        torch.zeros(teacher.distribution.n_params - teacher.distribution.n_means),
-        activation,
-        teacher.distribution,
-        teacher.action_map,
-        teacher.observation_space,
-        teacher.action_space,
-        masked=teacher.masked,
-    )
 
 
 def measured_us(graph: Graph) -> float | None:

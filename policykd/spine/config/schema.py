@@ -225,7 +225,7 @@ class SearchConfig(Section):
     max_params: Positive | None = None
     """Weights and biases of the student at most."""
     max_bytes: Positive | None = None
-    """Bytes of the student's float32 constants at most, its normaliser included."""
+    """Bytes of constants of the exported C at most, the normaliser's included."""
     max_us: Annotated[float, Field(gt=0)] | None = None
     """Microseconds of one action of the exported C at most, on this machine."""
 
