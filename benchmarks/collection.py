@@ -204,9 +204,9 @@ PAGE = """# The price of collecting
 `python -m benchmarks collection --seeds {seeds} --out docs/benchmarks`: one shard of a default run (step, label, store)
 with its own student, against stepping alone: environments made, reset and stepped on the same backend with the same
 seeds and actions, and nothing else. In turn, in one process, {seeds} repeats after one that warms up; median, lowest
-and highest ratio. The checkpoint of a round (one write and two fsyncs) is not in it. All runs on one thread, and its CPU time is counted: other work on the machine takes turns with it,
+and highest ratio. All runs on one thread, and its CPU time is counted: other work on the machine takes turns with it,
 and disturbs it only through what processes share (caches, clock). A run has one round of the teacher's and fifteen of
-the student's. The bound: the whole run at most 1.15.
+the student's. The checkpoint of a round (one write and two fsyncs) is not in it. The bound: the whole run at most 1.15.
 
 Machine: {machine}.
 

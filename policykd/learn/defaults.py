@@ -20,9 +20,8 @@ from policykd.students.family import members_of
 
 _STEPS_PER_ROUND = 4096
 _LEAST_ENVS = 4
-MOST_EPISODES = 1000
 _GATE_TIMESTEPS = 400_000  # of one attempt to show that a student holds what is demanded
-_GATE_LEAST, _GATE_MOST = 400, 1000  # episodes of one, where gate.most_episodes is auto
+_GATE_LEAST, GATE_MOST = 400, 1000  # episodes of one, where gate.most_episodes is auto
 _TOP_GAP = 2.0  # median gap of the two best logits of a Q-value teacher: the best action has probability 0.88 or more
 
 
@@ -136,7 +135,7 @@ def _most_episodes(config: Config, measured: Measured) -> int:
     """As many as cost about as much as a run, within bounds; never fewer than the least."""
     if config.gate.most_episodes != "auto":
         return config.gate.most_episodes
-    fitting = int(np.clip(_GATE_TIMESTEPS / max(measured.episode_length, 1.0), _GATE_LEAST, _GATE_MOST))
+    fitting = int(np.clip(_GATE_TIMESTEPS / max(measured.episode_length, 1.0), _GATE_LEAST, GATE_MOST))
     return max(fitting, config.gate.least_episodes)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from policykd.evaluation.episodes import Episodes, policy_actor, random_actor, run_episodes
 from policykd.evaluation.stats import refuse_random_teacher
-from policykd.learn.defaults import MOST_EPISODES, Measured, resolve
+from policykd.learn.defaults import GATE_MOST, Measured, resolve
 from policykd.rollout.envs import EnvSpec
 from policykd.spine.checkpoint import RunFolder
 from policykd.spine.config.load import resolved_yaml
@@ -117,7 +117,7 @@ def _resumed(
         )
     work.seconds.update(facts["seconds"])
     if config.gate.most_episodes == "auto":  # of a run of version 0.1.0, which did not know this key
-        most = max(MOST_EPISODES, config.gate.least_episodes)
+        most = max(GATE_MOST, config.gate.least_episodes)
         config = config.model_copy(update={"gate": config.gate.model_copy(update={"most_episodes": most})})
     return Session(config, teacher, spec, folder, work, facts)
 
