@@ -42,7 +42,8 @@ def resolve(config: Config, info: TeacherInfo, teacher: TeacherPolicy, spec: Env
         width = default_width(n_inputs, teacher.distribution.n_means, info)
     student = student.model_copy(update={"width": width})
     # of a search only some members drive at a time
-    members = config.search.drivers if config.search is not None else len(members_of(student))
+    drivers = 1 if config.search is None or isinstance(config.rollout.n_envs, int) else config.search.drivers
+    members = len(members_of(student)) if config.search is None else drivers
     update = {
         "env": config.env.model_copy(
             update={
@@ -74,7 +75,7 @@ def refuse_shared_seeds(config: Config, selection: int) -> None:
     gate, e = config.gate, config.evaluate
     if gate.keep is None:
         return
-    most = max(_GATE_MOST, gate.least_episodes) if gate.most_episodes == "auto" else gate.most_episodes
+    most = max(GATE_MOST, gate.least_episodes) if gate.most_episodes == "auto" else gate.most_episodes
     attempts = 1 if config.search is None else config.search.attempts
     report = range(e.first_seed, e.first_seed + attempts * most)
     select = range(e.select_first_seed, e.select_first_seed + selection)
