@@ -134,6 +134,15 @@ def test_the_forecast_is_about_what_it_takes():
     assert evidence(drawn(rng, 64, 0.8, 0.05, 0.02), 0.97).needed(ERROR) == float("inf")
 
 
+def test_a_few_episodes_without_a_failure_promise_little():
+    """Of so few, one in four times their number may be the worst: sixty-four promise more than eight of the same."""
+    ones = np.ones(64)
+    flawless = Paired(ones, ones, 0 * ones)
+    needed = [evidence(flawless.first(n), 0.97).needed(ERROR) for n in (8, 16, 64)]
+    assert needed[0] > 1.5 * needed[2]
+    assert needed == sorted(needed, reverse=True)
+
+
 # --- the interval -----------------------------------------------------------------------------------------------------
 
 RETURNS = st.floats(-100, 100, allow_nan=False)
