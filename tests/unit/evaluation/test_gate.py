@@ -82,12 +82,13 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_at_the_border_few_runs_ever_pass(kind):
     """True retention is the threshold. Ville: at most `error` of all runs have capital of 1/error at any time, here
-    looked at after each of 20 to 300 episodes. With error 0.1 and 200 runs, more than 32 have a chance of 0.1 %."""
+    looked at after each of 20 to 300 episodes: 20 of 200. The bet costs something, so that 0 to 3 do; with the fraction
+    that was best afterwards 23 of the noisy and 13 of those with total failures would."""
     rng, error, runs, passed = np.random.default_rng(1), 0.1, 200, 0
     for _ in range(runs):
         capital = evidence(KINDS[kind](rng, 300), 0.97).log_capital
         passed += bool(capital[19:].max() >= np.log(1 / error))
-    assert passed <= 32
+    assert passed <= 8
 
 
 def test_what_comes_later_does_not_change_a_bet():
