@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from policykd import api
 from policykd.cli.main import main
 
 SMALL = [
@@ -126,7 +127,7 @@ def test_sigterm_ends_with_130_and_can_be_resumed(tmp_path):
         "--keep",
         "0.5",
         *SMALL,
-        "update.n_updates=500",
+        "update.n_updates=300",
     ]
     process = subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -141,10 +142,7 @@ def test_sigterm_ends_with_130_and_can_be_resumed(tmp_path):
     assert "--resume r" in err.splitlines()[-1]
     assert not _in_session(process.pid)
     assert not (tmp_path / "r" / "result.json").exists()
-    done = subprocess.run(
-        [sys.executable, "-m", "policykd", "shrink", "--resume", "r"], cwd=tmp_path, capture_output=True, check=False
-    )
-    assert done.returncode in (0, 3)
+    assert api.resume(tmp_path / "r").passed is not None
     assert (tmp_path / "r" / "result.json").is_file()
 
 

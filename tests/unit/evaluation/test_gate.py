@@ -82,12 +82,13 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_at_the_border_few_runs_ever_pass(kind):
     """True retention is the threshold. Ville: at most `error` of all runs have capital of 1/error at any time, here
-    looked at after each of 20 to 300 episodes. With error 0.1 and 200 runs, more than 32 have a chance of 0.1 %."""
+    looked at after each of 20 to 300 episodes: 20 of 200. The bet costs something, so that 0 to 3 do; with the fraction
+    that was best afterwards 23 of the noisy and 13 of those with total failures would."""
     rng, error, runs, passed = np.random.default_rng(1), 0.1, 200, 0
     for _ in range(runs):
         capital = evidence(KINDS[kind](rng, 300), 0.97).log_capital
         passed += bool(capital[19:].max() >= np.log(1 / error))
-    assert passed <= 32
+    assert passed <= 8
 
 
 def test_what_comes_later_does_not_change_a_bet():
@@ -132,6 +133,15 @@ def test_the_forecast_is_about_what_it_takes():
     took = int(np.argmax(evidence(more, 0.97, first).log_capital >= np.log(1 / ERROR))) + 1
     assert took / 2 <= needed <= 2 * took
     assert evidence(drawn(rng, 64, 0.8, 0.05, 0.02), 0.97).needed(ERROR) == float("inf")
+
+
+def test_a_few_episodes_without_a_failure_promise_little():
+    """Of so few, one in four times their number may be the worst: sixty-four promise more than eight of the same."""
+    ones = np.ones(64)
+    flawless = Paired(ones, ones, 0 * ones)
+    needed = [evidence(flawless.first(n), 0.97).needed(ERROR) for n in (8, 16, 64)]
+    assert needed[0] > 1.5 * needed[2]
+    assert needed == sorted(needed, reverse=True)
 
 
 # --- the interval -----------------------------------------------------------------------------------------------------
