@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import collection, evaluation, family, honesty, latency, memory, retention, shrink, updates
+from benchmarks import collection, evaluation, family, honesty, latency, memory, peers, retention, shrink, updates
 
 BENCHMARKS = {
     "retention": retention,
@@ -18,6 +18,7 @@ BENCHMARKS = {
     "honesty": honesty,
     "shrink": shrink,
     "updates": updates,
+    "peers": peers,
 }
 
 
@@ -29,6 +30,9 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", default=[], help="teachers (ALGO/ENV_1) instead of all")
     parser.add_argument("--seeds", type=int, default=3, help="training seeds or repeats")
     parser.add_argument("--repeats", type=int, default=200, help="simulated searches of each kind (honesty)")
+    parser.add_argument("--search", action="store_true", help="search every side's settings first (peers; an hour)")
+    venvs = Path.home() / ".cache" / "policykd"
+    parser.add_argument("--venvs", type=Path, default=venvs, help="where environments of others are made (peers)")
     parser.add_argument("--out", type=Path, help="a folder for the pages")
     options = parser.parse_args()
     unknown = set(options.names) - BENCHMARKS.keys()

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks.machine import described, table
-from benchmarks.peers import ppo_of, vec_env
+from benchmarks.sb3 import ppo_of, vec_env
 from policykd import Config, distill
 from policykd.data.dataset import Dataset
 from policykd.rollout.collect import Rollout, Shard, collect, label

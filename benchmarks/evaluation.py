@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.collection import Progress
 from benchmarks.machine import bare_step_us, described, table
-from benchmarks.peers import ppo_of, vec_env
+from benchmarks.sb3 import ppo_of, vec_env
 from policykd.evaluation.episodes import policy_actor, run_episodes
 from policykd.rollout.envs import EnvSpec, teacher_spec
 from policykd.spine.config.schema import EnvConfig
