@@ -34,12 +34,18 @@ def failures(rng: np.random.Generator, n: int, true: float) -> np.ndarray:
     return (rng.random(n) < 1 - true).astype(float)
 
 
+def deep_failures(rng: np.random.Generator, n: int, true: float) -> np.ndarray:
+    """A fall that loses three gains: far below random play, which the gate's assumption excludes until one is seen."""
+    return 3.0 * (rng.random(n) < (1 - true) / 3)
+
+
 LOSSES: dict[str, Loss] = {
     "Gaussian, sd 0.05": gaussian(0.05),
     "Gaussian, sd 0.1": gaussian(0.1),
     "Gaussian, sd 0.2": gaussian(0.2),
     "rare total failures": failures,
 }
+OUTSIDE = ("falls that lose three gains (not covered)", deep_failures)
 
 
 @dataclass
@@ -116,11 +122,11 @@ def measure(options: argparse.Namespace) -> tuple[str, bool]:
     """The page, and whether the rate of false claims is small enough for every kind of loss."""
     repeats, rows, good = options.repeats, [], True
     false = DEMAND.threshold - BELOW
-    for name, loss in LOSSES.items():
+    for name, loss in (*LOSSES.items(), OUTSIDE):
         wrong = rate(claims, loss, false, repeats)
         power = [rate(one_member, loss, true, repeats) for true in (1.0, 0.99, 0.98)]
         naive = rate(partial(claims_naively), loss, false, max(repeats // 5, 20))
-        good &= wrong <= FALSE_AT_MOST
+        good &= wrong <= FALSE_AT_MOST or name == OUTSIDE[0]
         rows.append([name, f"{wrong:.3f}", *(f"{p:.2f}" for p in power), f"{naive:.2f}"])
     head = ("losses", "false claims", "power at 1.00", "at 0.99", "at 0.98", "false claims of a bootstrap with peeking")
     page = PAGE.format(below=BELOW, members=MEMBERS, repeats=repeats, table=table(head, rows), most=FALSE_AT_MOST)
@@ -134,6 +140,7 @@ PAGE = """# How often `policykd shrink` claims what is not true
 that shrinks, with its early stopping, its attempts and its fall-back, {repeats} searches for each kind of loss. The
 bound: at most {most} of the searches claim anything. Power: how often a single member of the given true retention is
 confirmed in its first attempt (200 to 1,000 episodes). The control: the same twenty members, a percentile bootstrap
-looked at every 20 episodes up to 200.
+looked at every 20 episodes up to 200. The last row breaks the gate's one assumption, that no episode is worse than the
+worst of all that were seen (random play among them): a fall there costs three times what random play does.
 
 {table}"""

@@ -17,6 +17,7 @@ import types
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,7 +27,9 @@ import torch
 
 from policykd.evaluation.actors import Actor, policy_actor, random_actor
 from policykd.evaluation.episodes import Episodes, joined_episodes, run_episodes
-from policykd.rollout.envs import EnvSpec
+from policykd.rollout.envs import EnvSpec, registered
+from policykd.rollout.worker import end_with_parent
+from policykd.spine.errors import InputError
 from policykd.spine.stop import NeverStop
 from policykd.spine.types import Policy, Progress
 
@@ -72,6 +75,7 @@ class _Block:
     number: int
     seeds: range
     content: Job
+    meaning: str = ""  # of the environment's id in this process
 
     def play(self, spec: EnvSpec, progress: Progress) -> Episodes:
         keep = self.content.keep_visited
@@ -88,7 +92,8 @@ def play(spec: EnvSpec, jobs: Sequence[Job], progress: Progress) -> list[Episode
 
 
 def _play(spec: EnvSpec, jobs: Sequence[Job], progress: Progress) -> list[Episodes]:
-    blocks = [_Block(i, k, seeds, job) for i, job in enumerate(jobs) for k, seeds in enumerate(_cut(job.seeds))]
+    known = _meaning(spec)
+    blocks = [_Block(i, k, seeds, job, known) for i, job in enumerate(jobs) for k, seeds in enumerate(_cut(job.seeds))]
     done: dict[tuple[int, int], Episodes] = {}
     waiting, here = deque(blocks), 0.0
     team: _Team | None = None
@@ -125,7 +130,7 @@ class _Team:
 
     def __init__(self, spec: EnvSpec) -> None:
         self._spec, self._pool, self._running = spec, _pool(), dict[Future[Episodes], _Block]()
-        self._usable = self._pool is not None
+        self._usable = self._pool is not None and _can_go(spec)
 
     @property
     def busy(self) -> bool:
@@ -137,7 +142,8 @@ class _Team:
             block = waiting.pop()
             try:
                 with _bare_main():
-                    self._running[self._pool.submit(_played, self._spec, block)] = block
+                    sent = self._pool.submit(_played, self._spec, block, torch.get_num_threads())
+                    self._running[sent] = block
             except Exception:
                 self._usable = False
                 waiting.append(block)
@@ -151,14 +157,29 @@ class _Team:
             block = self._running.pop(future)
             try:
                 yield block, future.result()
-            except Exception:
+            except Exception as error:
                 self._usable = False
+                if isinstance(error, BrokenProcessPool):
+                    dismiss()  # new helpers next time
                 yield block, None
 
 
-def _played(spec: EnvSpec, block: _Block) -> Episodes:
-    """In a helper."""
+def _played(spec: EnvSpec, block: _Block, threads: int) -> Episodes:
+    """In a helper. InputError where the environment's id means another one there."""
+    torch.set_num_threads(threads)
+    if _meaning(spec) != block.meaning:
+        raise InputError(f"env {spec.id}: registered otherwise in this process")
     return block.play(spec, _Quiet())
+
+
+def _meaning(spec: EnvSpec) -> str:
+    """What the id stands for here: a user may have registered it anew."""
+    return "" if spec.factory is not None else repr(registered(spec))
+
+
+def _can_go(spec: EnvSpec) -> bool:
+    """Whether helpers can make the environment: not with workers or threads of its own, nor from the user's script."""
+    return spec.backend not in ("async", "envpool") and getattr(spec.factory, "__module__", "") != "__main__"
 
 
 class _Quiet(NeverStop):
@@ -188,7 +209,7 @@ def _pool() -> ProcessPoolExecutor | None:
     if not _SHARED:
         method = "forkserver" if "forkserver" in mp.get_all_start_methods() else "spawn"
         context = mp.get_context(method)
-        _SHARED.append(ProcessPoolExecutor(_helpers(), context, _prepare, (torch.get_num_threads(),)))
+        _SHARED.append(ProcessPoolExecutor(_helpers(), context, _prepare))
         atexit.register(dismiss)
     return _SHARED[0]
 
@@ -203,11 +224,11 @@ def dismiss() -> None:
     _SHARED.clear()
 
 
-def _prepare(threads: int) -> None:
-    """A helper starts: Ctrl-C reaches every process of a terminal, and the parent decides."""
+def _prepare() -> None:
+    """A helper starts: Ctrl-C reaches every process of a terminal, and the parent decides; it ends with the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    torch.set_num_threads(threads)
+    end_with_parent()
 
 
 @contextmanager

@@ -13,7 +13,9 @@ from policykd.evaluation.gate import Paired
 from policykd.evaluation.parallel import Job, Player, play
 from policykd.evaluation.watched import agreement_in, watched
 from policykd.learn.session import Session
+from policykd.spine.files import sha256_of
 from policykd.spine.types import Array, Policy, is_recurrent
+from policykd.students.mlp import MlpStudent
 
 _VISITED_FOR_AGREEMENT = 5_000  # of a block
 
@@ -76,11 +78,13 @@ class Reference:
 class Trial:
     """One student against the reference on fresh seeds; `name` is that of its file in the run's checkpoints."""
 
-    def __init__(self, session: Session, student: Policy, name: str, first: int) -> None:
+    def __init__(self, session: Session, student: MlpStudent, name: str, first: int) -> None:
         self._session, self._student, self._name, self._first = session, student, name, first
         self.reference = Reference(session, f"{name}-reference", first)
-        empty: dict[str, Any] = {"returns": [], "success": [], "agreement": []}
-        self._known: dict[str, Any] = session.folder.load_facts(name) or empty
+        whose = sha256_of(b"".join(part.cpu().numpy().tobytes() for pair in student.layers for part in pair))
+        empty: dict[str, Any] = {"student": whose, "returns": [], "success": [], "agreement": []}
+        known = session.folder.load_facts(name)
+        self._known: dict[str, Any] = known if known and known["student"] == whose else empty
 
     def play(self, seeds: range) -> Paired:
         """The three returns on these seeds, the next in order."""

@@ -64,7 +64,7 @@ def _rounded(size: int) -> int:
 def serve(connection: Connection, memory: Any, layout: Layout, spec: EnvSpec, slots: Sequence[int]) -> None:
     """Makes the environments of `slots` and obeys until the other side ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; the parent decides
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     try:
         envs = SyncEnvs(spec, len(slots), lambda _: None)
         _answer(connection, b"k")
@@ -84,12 +84,17 @@ def serve(connection: Connection, memory: Any, layout: Layout, spec: EnvSpec, sl
         _answer(connection, b"i" + line.encode())
 
 
-def _end_with_parent() -> None:
-    """A step that hangs would outlive a parent that was killed."""
+def end_with_parent() -> None:
+    """A thread that ends this process when its parent is gone, even in a step that hangs."""
     parent = mp.parent_process()
-    if parent is not None:
+    if parent is None:
+        return
+
+    def wait() -> None:
         parent.join()
         os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _obey(message: bytes, envs: SyncEnvs, views: dict[str, Array], actions: Any, place: tuple[Any, Any]) -> None:

@@ -40,7 +40,7 @@ def _member(outcome: Outcome, spec: MemberSpec, fixed: int) -> dict[str, Any]:
         "retention": _held(paired),
         "interval": _interval(paired, attempt),
         "seeds": "select" if attempt is None else "report",
-        "agreement": best.measured.get("agreement"),
+        "agreement": outcome.proof.agreement if best is outcome.candidate else best.measured.get("agreement"),
         "train_kl": best.measured.get("train_kl"),
         "validation_kl": best.measured.get("validation_kl"),
         "latency_us": outcome.latencies.of(best),

@@ -35,13 +35,15 @@ def size_of(n_inputs: int, n_means: int) -> Size:
 
 
 def grid_settings(config: Config, teacher: Teacher) -> tuple[list[int], list[int]]:
-    """Widths and depths of the grid: those of the configuration, or all up to the teacher's own."""
+    """Widths and depths of the grid: those of the configuration, or all up to the teacher's own (a single depth is
+    the default of `distill`, and says nothing beside a width of auto; a list does)."""
     student = config.student
     if student.width != "auto":
         widths = student.width if isinstance(student.width, list) else [student.width]
         return widths, student.depth if isinstance(student.depth, list) else [student.depth]
     widest = max((outputs for _, outputs in teacher.info.layers[:-1]), default=_WIDEST_UNKNOWN)
-    return [w for w in WIDTHS if w <= widest], list(DEPTHS)
+    widths = [w for w in WIDTHS if w <= widest]
+    return widths, student.depth if isinstance(student.depth, list) else list(DEPTHS)
 
 
 def grid(config: Config, teacher: Teacher, size: Size) -> list[MemberSpec]:

@@ -55,7 +55,10 @@ def shrink(session: Session) -> Run:
     diagnosis = diagnose(outcome)
     for line in diagnosis.lines:
         session.work.tracker.note(line)
-    more = {"diagnosis": diagnosis.to_json()}
+    first, report = session.config.evaluate.select_first_seed, outcome.proof.seeds
+    last = first + max(outcome.standing.most_played, len(session.select_seeds)) - 1
+    seeds = {"train": session.config.seed, "select": [first, last], "report": [report[0], report[-1]]}
+    more = {"diagnosis": diagnosis.to_json(), "seeds": seeds}
 
     def documents(result: dict[str, Any]) -> dict[str, Any]:
         return {"frontier.json": frontier_document(outcome, result)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from policykd.evaluation.confirm import Attempt
 from policykd.evaluation.gate import Paired
@@ -22,7 +22,8 @@ from policykd.students.family import MemberSpec
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the search found: the candidate of the last attempt (without one, the best), its proof, and all others."""
+    """What the search found: the candidate that passed (where none did, the best that was tried), its proof, and all
+    others."""
 
     candidate: Candidate
     proof: Proof
@@ -96,7 +97,8 @@ class Shrink:
             if verdict(self.standing.judge(last.key, LADDER[0]), self.demand) == "failing":
                 continue
             self.standing.play([ticket.key for ticket in tickets], LADDER[0])
-            yield max(tickets, key=self.standing.worth).key
+            # by the first episodes alone: a search that is resumed here has played more of one of them
+            yield max(tickets, key=lambda ticket: self.standing.worth(ticket, LADDER[0])).key
 
     def _confirm(self, timesteps: int) -> Outcome:
         proofs: dict[str, Proof] = {}
@@ -114,17 +116,15 @@ class Shrink:
         best = {m: c for m in members if (c := self.standing.best_of(m)) is not None}
         keys = [c.key for c in best.values()]
         done = confirmed(keys, self.standing.judge, attempt, self.demand)
-        if not done.attempts:  # nothing passes on selection episodes: the best is tried, and shown
-            last = max(best.values(), key=self.standing.worth)
-            attempt(last.key, 0, self.standing.judge(last.key, 1))
-            attempts = {last.key: proofs[last.key].attempt}
-        else:
-            last = self.standing.candidates[done.attempts[-1][0]]
-            attempts = dict(done.attempts)
+        attempts = dict(done.attempts)
+        if not attempts:  # nothing passes on selection episodes: the best is tried, and shown
+            best_key = max(best.values(), key=self.standing.worth).key
+            attempts[best_key] = attempt(best_key, 0, self.standing.judge(best_key, 1))
+        chosen = max(attempts, key=lambda key: (attempts[key].passed, attempts[key].lower))
         return Outcome(
-            last,
-            proofs[last.key],
-            {key: found for key, found in attempts.items() if found is not None},
+            self.standing.candidates[chosen],
+            replace(proofs[chosen], number=len(attempts) - 1),
+            attempts,
             self.standing,
             self.latencies,
             timesteps,

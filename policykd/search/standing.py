@@ -103,6 +103,11 @@ class Standing:
         """Selection episodes of a candidate so far."""
         return len(self._judged.get(key, ()))
 
+    @property
+    def most_played(self) -> int:
+        """Selection seeds that were used."""
+        return max(map(len, self._judged.values()), default=0)
+
     def of(self, spec: MemberSpec) -> list[Candidate]:
         """Every judged candidate of a member, in the order of rounds."""
         found = [c for c in self.candidates.values() if c.spec == spec and self.played(c.key)]
@@ -112,9 +117,10 @@ class Standing:
         """The member's candidate to judge it by: the highest mean among those that were played longest, at least."""
         return max(self.of(spec), key=self.worth, default=None)
 
-    def worth(self, candidate: Candidate) -> tuple[float, int]:
-        """Mean of D less one standard error: a few lucky episodes count for little."""
-        mean, error = differences(self.judge(candidate.key, 1), self.demand.threshold)
+    def worth(self, candidate: Candidate, first: int | None = None) -> tuple[float, int]:
+        """Mean of D less one standard error, over all its episodes or the first few: luck counts for little."""
+        paired = self.judge(candidate.key, 1)
+        mean, error = differences(paired if first is None else paired.first(first), self.demand.threshold)
         return mean - error, candidate.round
 
     @property

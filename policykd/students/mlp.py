@@ -92,6 +92,14 @@ class MlpStudent:
         """Seeds the draws of stochastic actions."""
         self.generator.manual_seed(seed)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Sent to another process as arrays: torch would hold a file open for every tensor."""
+        fields = {name: value for name, value in vars(self).items() if name in self.__dataclass_fields__}
+        arrays = [(w.cpu().numpy(), b.cpu().numpy()) for w, b in self.layers]
+        more = {"layers": arrays, "log_std": self.log_std.cpu().numpy()}
+        del fields["generator"]
+        return _received, ({**fields, **more},)
+
     def to_artifact(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """Tensors and header document for `save_artifact`."""
         tensors: dict[str, Array] = {"normaliser.mean": self.normaliser.mean, "normaliser.scale": self.normaliser.scale}
@@ -142,3 +150,9 @@ class MlpStudent:
             generator=torch.Generator(device=device),
             masked=document.get("masked", False) is True,
         )
+
+
+def _received(fields: dict[str, Any]) -> MlpStudent:
+    """The student that another process sent, on the CPU."""
+    layers = tuple((torch.from_numpy(w), torch.from_numpy(b)) for w, b in fields["layers"])
+    return MlpStudent(**{**fields, "layers": layers, "log_std": torch.from_numpy(fields["log_std"])})
