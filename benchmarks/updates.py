@@ -105,7 +105,7 @@ class _InTorch(Learner):
 
 
 def _learner(kind: type[Learner], family: Family, data: Dataset) -> Side:
-    config = UpdateConfig(n_updates=1, batch_size=BATCH, learning_rate=1e-3)
+    config = UpdateConfig(n_updates=1, batch_size=BATCH, learning_rate=1e-3, final_learning_rate=1e-3)
     learner, quiet = kind(family, Loss(), config, 1), _Quiet()
 
     def run(updates: int) -> None:
