@@ -227,7 +227,15 @@ def test_an_unfinished_run_is_sent_back(tmp_path: Path) -> None:
 
 
 _ANYTHING = st.one_of(
-    *(st.none(), st.booleans(), st.integers(), st.integers(10**300, 10**301), st.floats(), st.text(max_size=5)),
+    *(
+        st.none(),
+        st.booleans(),
+        st.sampled_from((5e-324, 1e-300, 1e29)),
+        st.integers(),
+        st.integers(10**300, 10**301),
+        st.floats(),
+        st.text(max_size=5),
+    ),
     st.lists(st.one_of(st.none(), st.floats(), st.text(max_size=3)), max_size=3),
     st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
 )
