@@ -33,7 +33,8 @@ def analysis(
     actions allowed there, `masks` [K, n].
 
     `entropy` is None for a teacher whose distribution is not its own (Q-values, a fixed spread). Beside a policy with a
-    memory a state alone says nothing: then `entropy` is None and `disagreement` empty. Raises NumericsError for a NaN.
+    memory a state alone says nothing: then `entropy` and `differ` are None and `disagreement` empty. Raises
+    NumericsError for a NaN.
     """
     packing = teacher.packing
     document: dict[str, Any] = {
@@ -41,6 +42,7 @@ def analysis(
         "states": len(visited),
         "episodes": episodes,
         "features": sum(leaf.size for leaf in packing.leaves),
+        "differ": None,
         "entropy": None,
         "disagreement": [],
     }
@@ -48,6 +50,7 @@ def analysis(
         return document
     document["entropy"] = _entropy(teacher, visited, masks)
     differ = ~same_on(teacher, student, visited, masks)
+    document["differ"] = float(differ.mean())
     found = [_by_feature(one, differ) for one in _numbers(packing, visited)]
     found.sort(key=lambda entry: (-entry["spread"], entry["name"]))
     document["disagreement"] = found[:MOST_FEATURES]

@@ -74,7 +74,8 @@ def lines(curves: Sequence[Line], level: tuple[float, str] | None, title: str, *
     xs = [x for curve in curves for x, _ in curve.points]
     ys = [y for curve in curves for _, y in curve.points] + ([level[0]] if level else [])
     low, high = _limits(ys)
-    frame = Frame((min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1), (low, high))
+    left, right = min(xs), max(xs)
+    frame = Frame((left, right if right > left else left + max(abs(left), 1.0)), (low, high))
     marks: list[Safe] = []
     for curve in sorted(curves, key=lambda curve: curve.lit):
         path = " ".join(f"{_px(x)},{_px(y)}" for x, y in (frame.at(*point) for point in curve.points))

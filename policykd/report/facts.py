@@ -27,12 +27,20 @@ MOST_POINTS = 1000  # of a curve in frontier.json
 
 
 def number(value: Any) -> float | None:
-    """A finite number as a float, anything else as None."""
+    """A finite number as a float, what no run measures as 0 (below 1e-30 in size); anything else as None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if isinstance(value, int):
         return float(value) if abs(value) < 2**63 else None
-    return value if math.isfinite(value) and abs(value) < 1e30 else None
+    if not math.isfinite(value) or abs(value) >= 1e30:
+        return None
+    return value if abs(value) >= 1e-30 else 0.0
+
+
+def size(value: Any) -> float | None:
+    """A number of parameters: 1 or more, anything else as None."""
+    found = number(value)
+    return found if found is not None and found >= 1 else None
 
 
 def section(document: Any, *keys: str) -> Json:
@@ -113,12 +121,11 @@ def members_of(frontier: Any, result: Any) -> list[Member]:
     found = []
     for index, says in enumerate(listed[:MOST_MEMBERS]):
         if isinstance(says, Mapping):
-            params = number(says.get("params"))
             found.append(
                 Member(
                     index,
                     says,
-                    params if params is not None and params > 0 else None,
+                    size(says.get("params")),
                     number(says.get("retention")),
                     interval(says.get("interval")),
                     words(says.get("status"), 40) or "",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from policykd.report.facts import Member, interval, members_of, number, section
+from policykd.report.facts import Member, interval, members_of, number, section, size
 from policykd.report.labels import Labels
 from policykd.report.table import count, percent, times
 from policykd.spine.files import write_atomic
@@ -102,9 +102,9 @@ def draw(frontier: Json | None, result: Json) -> Figure:
     members = [one for one in members_of(frontier, result) if one.params is not None and one.retention is not None]
     members = few(members, MOST_DRAWN)
     claim = _claim(result)
-    teacher = number(section(result, "teacher").get("params")) or number(section(frontier, "teacher").get("params"))
+    teacher = size(section(result, "teacher").get("params")) or size(section(frontier, "teacher").get("params"))
     gate = _gate(frontier, result)
-    _axes(axes, members, claim, teacher if teacher and teacher > 0 else None, gate)
+    _axes(axes, members, claim, teacher, gate)
     labels = Labels(axes)
     low, high = axes.get_ylim()
     close = gate is not None and abs(1.0 - gate[0]) < 0.2 * (high - low)
@@ -150,9 +150,9 @@ def few(members: list[Member], most: int) -> list[Member]:
 
 def _claim(result: Json) -> Claim | None:
     """The student on the report seeds."""
-    params, held = number(section(result, "student").get("params")), section(result, "retention")
+    params, held = size(section(result, "student").get("params")), section(result, "retention")
     value = number(held.get("value"))
-    return None if params is None or params <= 0 or value is None else (params, value, interval(held.get("ci95")))
+    return None if params is None or value is None else (params, value, interval(held.get("ci95")))
 
 
 def _gate(frontier: Json | None, result: Json) -> tuple[float, str] | None:
@@ -218,10 +218,10 @@ def _level(axes: Axes, height: float, text: str, align: str, **style: Any) -> No
 
 
 def _teacher(axes: Axes, labels: Labels, params: float | None, align: str) -> None:
-    size = None if params is None else f"{params:,.0f}" if params < 1e7 else count(params)
-    _level(axes, 1.0, "teacher" if size is None else f"teacher:\n{size} parameters", align, color=TEACHER)
+    held = None if params is None else f"{params:,.0f}" if params < 1e7 else count(params)
+    _level(axes, 1.0, "teacher" if held is None else f"teacher:\n{held} parameters", align, color=TEACHER)
     labels.block_level(1.0)
-    if params is not None and params > 0:
+    if params is not None:
         axes.plot([params], [1.0], "D", color=TEACHER, markersize=8, label="teacher", zorder=3, clip_on=False)
         labels.block(params, 1.0)
 
@@ -274,9 +274,11 @@ def _chosen(axes: Axes, labels: Labels, claim: Claim | None, result: Json) -> No
     mark.set(gid="chosen", clip_on=False, markeredgecolor=INK, markeredgewidth=1.0)
     labels.block(params, shown, 11)
     fewer = number(result.get("compression"))
-    size = f"{params:,.0f} parameters" + (f", {times(fewer)} × fewer" if fewer and fewer > 1 else "")
+    parameters = f"{params:,.0f} parameters" + (f", {times(fewer)} × fewer" if fewer and fewer > 1 else "")
     interval_words = f" ({percent(ends[0])} to {percent(ends[1])})" if ends else ""
-    labels.put(f"{size}\n{percent(held)}{interval_words}", (params, shown), weight="bold", must=True, bbox=_BEHIND)
+    labels.put(
+        f"{parameters}\n{percent(held)}{interval_words}", (params, shown), weight="bold", must=True, bbox=_BEHIND
+    )
 
 
 def _shapes(labels: Labels, members: Sequence[Member], claim: Any) -> None:

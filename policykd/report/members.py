@@ -7,6 +7,10 @@ from policykd.report.html import Safe, element
 from policykd.report.sections import panel, text_of
 from policykd.report.table import percent
 
+_INTERVAL = (
+    "of the retention, 95 %; of a student that was tried on fresh seeds, at its attempt's share of the error "
+    "(gate.error of result.json for the last one); sorted by the lower end"
+)
 # of frontier.json, in order: (key, heading, title)
 _COLUMNS = (
     ("status", "status", "dropped: left early; failed: not good enough; passed; chosen"),
@@ -16,17 +20,18 @@ _COLUMNS = (
     ("params", "parameters", "weights and biases needed to act"),
     ("constants", "constants", "numbers of the observation normaliser"),
     ("macs", "MACs", "multiply-accumulates for one action"),
-    ("bytes", "bytes", "of its file"),
+    ("bytes", "bytes", "of its float32 constants"),
     ("retention", "retention", "(student - random) / (teacher - random), a point estimate"),
-    ("interval", "interval", "of the retention; sorted by the lower end"),
+    ("interval", "interval", _INTERVAL),
     ("agreement", "agreement", "share of states with the teacher's action"),
     ("latency_us", "latency, µs", "for one action"),
     ("train_kl", "train KL", "divergence from the teacher on the states it was trained on, in nats"),
     ("validation_kl", "validation KL", "the same on states that it was not trained on"),
     ("episodes", "episodes", "that the retention was measured over"),
+    ("seeds", "seeds", "select: those that chose between the students; report: fresh ones, which chose nothing"),
 )
 _SHARES = {"retention", "agreement"}
-_WORDS = {"status"}
+_WORDS = {"status", "seeds"}
 
 
 def members_table(facts: Facts) -> Safe:
@@ -36,6 +41,8 @@ def members_table(facts: Facts) -> Safe:
     head = []
     for key, heading, title in columns:
         order = "ascending" if key == "params" else None
+        if key == "bytes" and facts.frontier is None:
+            title = "of its file"  # noqa: PLW2901
         head.append(element("th", element("button", heading, type="button", title=title), scope="col", aria_sort=order))
     rows = [
         element("tr", *(_cell(one, key) for key, _, _ in columns), id=f"member-{one.index}", class_=_kind(one) or None)
@@ -60,9 +67,13 @@ def members_table(facts: Facts) -> Safe:
 def _how_measured(facts: Facts) -> str:
     if facts.frontier is None:
         return "This run trained one student; its figures are those of the report seeds."
+    if any(one.says.get("seeds") == "report" for one in facts.members):
+        where = "between them, or on fresh seeds where one was tried there (report)"
+    else:
+        where = "between them"
     return (
-        "Every student that was trained. Their retention was measured on the seeds that chose between them; the claim "
-        "for the chosen one, above, is from fresh seeds."
+        f"Every student that was trained. Their retention was measured on the seeds that chose {where}; the claim for "
+        "the chosen one, above, is from fresh seeds."
     )
 
 
@@ -85,6 +96,8 @@ def _cell(member: Member, key: str) -> Safe:
     value = _sortable(member, key)
     if value is None:
         return element("td", "–")
+    if isinstance(value, str) and key != "status":
+        return element("td", value, data_value=value)
     if isinstance(value, str):
         dot = element("span", class_=f"dot {_kind(member)}".strip(), aria_hidden="true")
         return element("td", dot, value, data_value=value)

@@ -7,7 +7,7 @@ import hashlib
 from importlib import resources
 from pathlib import Path
 
-from policykd.report import frontier_plot, members, pictures, sections
+from policykd.report import again, frontier_plot, members, pictures, sections
 from policykd.report.facts import Facts, read_facts
 from policykd.report.html import Safe, element, join
 from policykd.spine.files import write_atomic
@@ -54,7 +54,7 @@ def page(facts: Facts, svg: str) -> str:
         "differences": pictures.differences(facts),
         "configuration": sections.configuration(facts),
         "environment": sections.environment(facts),
-        "commands": sections.commands(facts),
+        "commands": again.commands(facts),
     }
     links = [element("a", words, href=f"#{name}") for name, words in _ANCHORS if parts[name] is not None]
     head = element(

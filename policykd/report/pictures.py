@@ -21,7 +21,9 @@ _SHOWN_CURVES = 100
 _CURVES = (
     ("return/select", "Return on the selection seeds", False),
     ("agreement/student_states", "Agreement on the student's states", True),
-    ("loss/", "Loss, in nats, over optimizer steps", False),
+    ("loss/forward_kl", "Loss, in nats, over optimizer steps", False),
+    ("loss/reverse_kl", "Loss (reverse KL), in nats, over optimizer steps", False),
+    ("loss/validation", "Loss on states it had not learned from, in nats", False),
 )
 
 
@@ -32,8 +34,9 @@ def picture(facts: Facts, svg: str) -> Safe:
     label = f"Retention against parameters of {len(facts.members)} students, with the teacher at 100 %{gate}."
     caption = (
         "Retention against parameters (log scale): 100 % is the teacher's return, 0 % a random policy's. Small marks "
-        "stand for measurements on the seeds that chose between the students, with their intervals where "
-        "they have any; the star is the chosen student on fresh seeds, with its 95 % interval."
+        "stand for measurements on the seeds that chose between the students or, of one that was tried on fresh seeds, "
+        "on these, with their intervals where they have any (95 %; on fresh seeds at the attempt's error); the star is "
+        "the chosen student on fresh seeds, with its 95 % interval."
     )
     drawing = element(
         "div", inlined(svg, "frontier-", label), class_="scroll", tabindex="0", role="region", aria_label=label
@@ -82,7 +85,7 @@ def _tracked_curves(facts: Facts) -> list[Safe]:
     key = f"d{chosen.get('depth')}_w{chosen.get('width')}_s{chosen.get('seed')}"
     found = []
     for name, heading, as_percent in _CURVES:
-        matching = [curve for curve in facts.curves if curve.name.startswith(name)]
+        matching = [curve for curve in facts.curves if curve.name == name]
         if not matching or (own and name == "return/select"):
             continue
         drawn = [Line(one.points, one.member or one.name, one.member in ("", key)) for one in matching[:_SHOWN_CURVES]]
@@ -103,10 +106,11 @@ def differences(facts: Facts) -> Safe:
         return panel(
             "differences", "Entropy and disagreement", element("p", "This run has no analysis.json.", class_="quiet")
         )
-    states, agreement = number(found.get("states")), number(facts.result.get("agreement"))
-    intro = f"Over {text_of(states)} states of the student's report episodes."
-    if agreement is not None:
-        intro += f" There teacher and student differ in {percent(1 - agreement)}."
+    episodes, differ = number(found.get("episodes")), number(found.get("differ"))
+    played = "episodes" if episodes is None else f"{text_of(episodes)} episodes"
+    intro = f"Over {text_of(found.get('states'))} states of the student's {played} on selection seeds."
+    if differ is not None:
+        intro += f" There teacher and student differ in {percent(differ)}."
     features = found.get("disagreement")
     listed = [one for one in features[:64] if isinstance(one, Mapping)] if isinstance(features, list) else []
     charts = [

@@ -1,16 +1,15 @@
-"""The parts of report.html in words: headline, verdict, diagnosis, configuration, environment, commands."""
+"""The parts of report.html in words: headline, verdict, diagnosis, configuration, environment."""
 
 from __future__ import annotations
 
 import platform
-import shlex
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from typing import Any
 
 from policykd.report.facts import Facts, Json, interval, number, section, words
 from policykd.report.frontier_plot import gate_words
-from policykd.report.html import Child, Safe, element, join
+from policykd.report.html import Child, Safe, element
 from policykd.report.table import duration, figure, percent, times
 
 _PACKAGES = ("policykd", "torch", "gymnasium", "stable-baselines3", "sb3-contrib", "numpy", "scipy", "safetensors")
@@ -57,28 +56,51 @@ def headline(facts: Facts) -> Safe:
         "header",
         element("h1", title_of(facts)),
         element("p", origin, class_="quiet"),
-        _verdict(facts.result),
+        _verdict(facts),
         element("dl", *_cards(facts.result), class_="cards"),
     )
 
 
-def _verdict(result: Json) -> Safe | None:
-    gate = section(result, "gate")
+def _verdict(facts: Facts) -> Safe:
+    gate = section(facts.result, "gate")
     asked, keep, margin = gate_words(gate), number(gate.get("keep")), number(gate.get("margin"))
     if asked is None or keep is None or margin is None:
         return element(
             "p", "No gate was asked for (--keep): the figures below are all that is claimed.", class_="verdict"
         )
     passed = gate.get("passed") is True
-    attempts = text_of(gate.get("attempts"))
+    lower, needed = _apart(number(gate.get("lower")), keep - margin)
     return element(
         "p",
         element("b", "Passed: " if passed else "Failed: "),
         asked,
-        f". The lower end of the interval is {share_of(gate.get('lower'))}; at least {percent(keep - margin)} was "
-        f"needed. Attempts on fresh seeds: {attempts}.",
+        f". The lower end of the {_level(gate)}interval{_attempt(facts, gate)} is {lower}; at least {needed} was "
+        "needed.",
         class_=f"verdict {'good' if passed else 'bad'}",
     )
+
+
+def _level(gate: Json) -> str:
+    """`97.5 % `: of the interval with the attempt's error on each side; nothing where a run does not say it."""
+    error = number(gate.get("error"))
+    return f"{100 * (1 - 2 * error):.4g} % " if error is not None and 0 < error < 0.5 else ""
+
+
+def _attempt(facts: Facts, gate: Json) -> str:
+    """`, attempt 2 of at most 3 on fresh seeds,`."""
+    own, most = number(gate.get("attempts")), number(section(facts.config, "search").get("attempts"))
+    if own is None:
+        return ""
+    return f", attempt {own:.0f}{f' of at most {most:.0f}' if most is not None and most >= own else ''} on fresh seeds,"
+
+
+def _apart(lower: float | None, needed: float) -> tuple[str, str]:
+    """Both as shares, with as many digits as tell them apart."""
+    if lower is None:
+        return "-", percent(needed)
+    pairs = [(percent(lower), percent(needed))]
+    pairs += [(f"{100 * lower:.{digits}f} %", f"{100 * needed:.{digits}f} %") for digits in range(2, 6)]
+    return next((pair for pair in pairs if pair[0] != pair[1]), pairs[0])
 
 
 def _cards(result: Json) -> Iterable[Safe]:
@@ -185,31 +207,3 @@ def _version(name: str) -> str:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return "not installed"
-
-
-def commands(facts: Facts) -> Safe:
-    """What to type in the run's folder to repeat it, judge it again, export and watch it."""
-    source = words(section(facts.result, "teacher").get("source"))
-    live = source is not None and source.startswith("live ")
-    imports = " --allow-import" if section(facts.config, "env").get("allow_import") is True else ""
-    trust = " --trust" if facts.config.get("trust") is True else ""
-    verb = "shrink" if "diagnosis" in facts.result else "distill"
-    episodes, seeds = number(facts.result.get("episodes")), section(facts.result, "seeds").get("report")
-    judged = f" --episodes {episodes:.0f}" if episodes else ""
-    ends = interval(seeds)
-    judged += f" --seed {ends[0]:.0f}" if ends else ""
-    teacher = f" --teacher {shlex.quote(source)}" if source is not None and not live else ""
-    lines = [
-        f"policykd {verb} --config config.yaml --out again{trust}{imports}",
-        f"policykd evaluate .{teacher}{judged}{trust}{imports}",
-        f"policykd export . --to onnx,c{imports}",
-        f"policykd play .{teacher} --video both.mp4{trust}{imports}",
-        "policykd report .",
-    ]
-    note = " The teacher was a live model: give it again, policykd.distill(config, teacher=model)." if live else ""
-    return panel(
-        "commands",
-        "Again",
-        element("p", "In this run's folder." + note, class_="quiet"),
-        element("pre", element("code", join("\n".join(lines))), tabindex="0", role="region", aria_label="Commands"),
-    )

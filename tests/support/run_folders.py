@@ -82,6 +82,7 @@ def analysis() -> dict[str, Any]:
         "states": 900,
         "episodes": 10,
         "features": 2,
+        "differ": 0.16,
         "entropy": {
             "mean": 0.7,
             "quantiles": {"0": 0.0, "0.5": 0.69, "0.95": 1.2, "1": 1.3},

@@ -63,7 +63,7 @@ def test_the_feature_that_explains_it_comes_first() -> None:
     first = found[0]
     assert first["share"][:8] == [0] * 8 and first["share"][9] == 1 and 0 < first["share"][8] < 1
     whole = sum(s * c for s, c in zip(first["share"], first["count"], strict=True)) / 5000
-    assert whole == pytest.approx(1 - agreement_on(teacher, student, seen))
+    assert whole == pytest.approx(1 - agreement_on(teacher, student, seen)) == document["differ"]
     assert max(entry["spread"] for entry in found[1:]) < 0.1 * first["spread"], "noise is no explanation"
     (constant,) = (entry for entry in found if entry["name"] == "obs[3]")
     assert constant["values"] == [7.0] and constant["spread"] == 0
@@ -145,7 +145,8 @@ def test_a_large_image_does_not_push_the_numbers_beside_it_out() -> None:
 def test_a_memory_and_no_states() -> None:
     teacher, student = _pair(spaces.Box(-9, 9, (2,), np.float32), 0, 0.0, recurrent=True)
     seen = RNG.normal(size=(30, 2)).astype("f4")
-    assert analysis(teacher, student, seen)["disagreement"] == []
+    document = analysis(teacher, student, seen)
+    assert document["disagreement"] == [] and document["differ"] is None
     teacher, student = _pair(spaces.Box(-9, 9, (2,), np.float32), 0, 0.0)
     assert analysis(teacher, student, seen[:0])["entropy"] is None
 
