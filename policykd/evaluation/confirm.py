@@ -51,19 +51,20 @@ def confirm(play: Play, first_seed: int, demand: Demand, attempt: int = 0, befor
     """
     error = demand.error(attempt)
     begin = first_seed + attempt * demand.most
-    end = begin + demand.least
+    end = begin + max(demand.least // 2, 1)
     paired = play(range(begin, end))
     while True:
         found = evidence(paired, demand.threshold, before)
         left = begin + demand.most - end
-        if found.holds(error) or left <= 0 or _hopeless(found.needed(error), paired, before, demand):
+        enough = len(paired) >= demand.least
+        if (enough and found.holds(error)) or left <= 0 or _hopeless(found.needed(error), before, demand):
             break
-        more = range(end, end + min(left, max(demand.least // 4, 1)))
+        more = range(end, end + min(left, max(demand.least // 4, 1) if enough else begin + demand.least - end))
         paired, end = paired.joined(play(more)), more.stop
     lower, upper = interval(paired, error, before)
-    return Attempt(range(begin, end), paired, error, lower, upper, found.holds(error))
+    return Attempt(range(begin, end), paired, error, lower, upper, enough and found.holds(error))
 
 
-def _hopeless(needed: float, paired: Paired, before: Paired, demand: Demand) -> bool:
+def _hopeless(needed: float, before: Paired, demand: Demand) -> bool:
     """Whether even twice the episodes would hardly do, if they went on as they did."""
-    return needed > 2 * demand.most + len(before) and len(paired) >= demand.least
+    return needed > 2 * demand.most + len(before)

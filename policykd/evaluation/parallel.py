@@ -36,7 +36,8 @@ from policykd.spine.types import Policy, Progress
 if TYPE_CHECKING:
     from gymnasium import Space
 
-_BLOCK = 50  # episodes of a block, about
+_BLOCK = 20  # episodes of a block, about
+_AHEAD = 2  # blocks that a helper has been given: it does not wait while a block is played here
 _WORTH = 4.0  # seconds of work left from which on helpers are started: they take two to start
 _WAITING = 0.1
 
@@ -138,7 +139,7 @@ class _Team:
 
     def take(self, waiting: deque[_Block]) -> None:
         """One block for each helper, the last ones first: the first of all is played here."""
-        while self._usable and self._pool is not None and waiting and len(self._running) < _helpers():
+        while self._usable and self._pool is not None and waiting and len(self._running) < _AHEAD * _helpers():
             block = waiting.pop()
             try:
                 with _bare_main():

@@ -194,7 +194,8 @@ class GateConfig(Section):
     margin: Annotated[float, Field(ge=0, lt=1)] = 0.02
     """Slack below `keep`."""
     least_episodes: Annotated[int, Field(ge=2, le=100_000)] = 200
-    """Report episodes that a verdict takes at least; they take the place of evaluate.episodes."""
+    """Report episodes that a pass takes at least, in the place of evaluate.episodes; a hopeless student is given up
+    after half of them."""
     most_episodes: Auto | Annotated[int, Field(ge=2, le=100_000)] = "auto"
     """Where the test gives up; auto: about 400,000 timesteps, at least 400 and at most 1000 episodes."""
 
