@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from policykd.evaluation.gate import ERROR, NOTHING, Paired, evidence, interval
+from policykd.evaluation.gate import ERROR, NOTHING, Evidence, Paired, evidence, interval
 
 Play = Callable[[range], Paired]
 """Returns of teacher, student and random policy on these seeds, one episode each."""
@@ -46,8 +46,8 @@ class Attempt:
 def confirm(play: Play, first_seed: int, demand: Demand, attempt: int = 0, before: Paired = NOTHING) -> Attempt:
     """Plays episodes until the demand is shown to be held, will not be, or `most` are played.
 
-    Stopping early costs no error: the evidence may be looked at at any time. Attempt k takes its seeds from
-    `first_seed` + k * `most` on, which no other attempt shares.
+    A hopeless student is given up from half of the least on. Stopping early costs no error: the evidence may be looked
+    at at any time. Attempt k takes its seeds from `first_seed` + k * `most` on, which no other attempt shares.
     """
     error = demand.error(attempt)
     begin = first_seed + attempt * demand.most
@@ -57,7 +57,9 @@ def confirm(play: Play, first_seed: int, demand: Demand, attempt: int = 0, befor
         found = evidence(paired, demand.threshold, before)
         left = begin + demand.most - end
         enough = len(paired) >= demand.least
-        if (enough and found.holds(error)) or left <= 0 or _hopeless(found.needed(error), before, demand):
+        if left <= 0 or (enough and found.holds(error)):
+            break
+        if (found.needed(error) > 2 * demand.most + len(before)) if enough else _below(paired, found, demand):
             break
         more = range(end, end + min(left, max(demand.least // 4, 1) if enough else begin + demand.least - end))
         paired, end = paired.joined(play(more)), more.stop
@@ -65,6 +67,7 @@ def confirm(play: Play, first_seed: int, demand: Demand, attempt: int = 0, befor
     return Attempt(range(begin, end), paired, error, lower, upper, enough and found.holds(error))
 
 
-def _hopeless(needed: float, before: Paired, demand: Demand) -> bool:
-    """Whether even twice the episodes would hardly do, if they went on as they did."""
-    return needed > 2 * demand.most + len(before)
+def _below(paired: Paired, found: Evidence, demand: Demand) -> bool:
+    """Whether half of the least episodes lie below the demand, and nothing before them speaks for the student."""
+    lost = paired.student - demand.threshold * paired.teacher - (1 - demand.threshold) * paired.random
+    return float(lost.mean()) < 0 and found.growth <= 0
