@@ -20,8 +20,8 @@ from tests.house.rules import ROOT
 
 DRIVER = ROOT / "tests" / "support" / "killed_search.py"
 MOMENTS = [
-    *("label", "update", "rung", "second generation", "settle", "settle again", "confirm"),
-    *("episodes of the confirmation", "state-0004.safetensors/after", "latest.json/before", "frontier.json/after"),
+    *("update", "rung", "settle again", "confirm", "episodes of the confirmation"),
+    *("latest.json/before", "frontier.json/after"),
 ]
 
 
