@@ -57,10 +57,7 @@ def distill(
     folder, by default the next free runs/NAME-N.
     Raises InputError, NumericsError, Interrupted.
     """
-    if not isinstance(config, Config | None):
-        raise InputError(f"config is a {type(config).__name__}, expected a Config: make one with policykd.load_config")
-    if env is not None and not callable(env):
-        raise InputError(f"env is a {type(env).__name__}, expected a function: name an id as env.id of the Config")
+    _check_arguments(config, env)
     if config is not None and config.search is not None:
         raise InputError("search: a setting of policykd shrink, of no use to distill: use shrink, or leave it out")
     task = open_task(config or Config(), teacher, env)
@@ -86,10 +83,7 @@ def shrink(
     from policykd.search.run import shrink as search
     from policykd.search.run import shrink_config, with_grid
 
-    if not isinstance(config, Config | None):
-        raise InputError(f"config is a {type(config).__name__}, expected a Config: make one with policykd.load_config")
-    if env is not None and not callable(env):
-        raise InputError(f"env is a {type(env).__name__}, expected a function: name an id as env.id of the Config")
+    _check_arguments(config, env)
     task = with_grid(open_task(shrink_config(config or Config()), teacher, env))
     path = _free_folder(out, Path("runs"), f"shrink-{task.name}")
     watch = tracker or NullTracker()
@@ -265,6 +259,13 @@ def report(folder: Path | str) -> Path:
     from policykd.report.page import write_report
 
     return write_report(Path(folder))
+
+
+def _check_arguments(config: Any, env: Any) -> None:
+    if not isinstance(config, Config | None):
+        raise InputError(f"config is a {type(config).__name__}, expected a Config: make one with policykd.load_config")
+    if env is not None and not callable(env):
+        raise InputError(f"env is a {type(env).__name__}, expected a function: name an id as env.id of the Config")
 
 
 def _reported(run: Run, tracker: Tracker) -> Run:

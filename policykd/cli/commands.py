@@ -115,14 +115,14 @@ def distill(
     if resume is not None:
         others = [value for option, value in named.items() if option != "trust"]
         alone(resume, [config, out, print_config or None, *(overrides or []), *others])
-        return _distill(None, None, resume, trust=trust)
+        return watched_run(None, None, resume, trust=trust)
     from policykd.spine.config.load import load_config, resolved_yaml
 
     settings = load_config(config, overrides or [], named)
     if print_config:
         sys.stdout.write(resolved_yaml(settings))
         return 0
-    return _distill(settings, out, None)
+    return watched_run(settings, out, None)
 
 
 def alone(resume: Path, others: list[Any]) -> None:
@@ -134,7 +134,10 @@ def alone(resume: Path, others: list[Any]) -> None:
         )
 
 
-def _distill(settings: Config | None, out: Path | None, resume: Path | None, *, trust: bool = False) -> int:
+def watched_run(
+    settings: Config | None, out: Path | None, resume: Path | None, *, trust: bool = False, search: bool = False
+) -> int:
+    """A distillation or a search, begun or resumed, with its progress, its result, and where everything lies."""
     from policykd.cli.output import print_returns, watched
     from policykd.report.table import aligned
 
@@ -144,7 +147,7 @@ def _distill(settings: Config | None, out: Path | None, resume: Path | None, *, 
         if resume is not None:
             run = api.resume(resume, trust=trust, tracker=tracker, stop=stop)
         else:
-            run = api.distill(settings, out=out, tracker=tracker, stop=stop)
+            run = (api.shrink if search else api.distill)(settings, out=out, tracker=tracker, stop=stop)
     print_returns(run.result)
     where = [("run folder", str(run.folder)), ("watch it", f"policykd play {run.folder}")]
     if (page := run.folder / "report.html").is_file():

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from policykd.cli.commands import (
-    GATE_FAILED,
     AllowImport,
     ConfigName,
     Device,
@@ -22,10 +21,8 @@ from policykd.cli.commands import (
     VecNormalize,
     alone,
     app,
+    watched_run,
 )
-
-if TYPE_CHECKING:
-    from policykd.spine.config.schema import Config
 
 
 @app.command()
@@ -72,7 +69,7 @@ def shrink(
     if resume is not None:
         others = [value for option, value in named.items() if option != "trust"]
         alone(resume, [config, out, print_config or None, *(overrides or []), *others])
-        return _shrink(None, None, resume, trust=trust)
+        return watched_run(None, None, resume, trust=trust)
     from policykd.search.run import KEEP, shrink_config
     from policykd.spine.config.load import load_config, resolved_yaml
 
@@ -80,21 +77,4 @@ def shrink(
     if print_config:
         sys.stdout.write(resolved_yaml(settings))
         return 0
-    return _shrink(settings, out, None)
-
-
-def _shrink(settings: Config | None, out: Path | None, resume: Path | None, *, trust: bool = False) -> int:
-    from policykd.cli.output import print_returns, watched
-    from policykd.report.table import aligned
-
-    with watched() as (tracker, stop):
-        from policykd import api
-
-        if resume is not None:
-            run = api.resume(resume, trust=trust, tracker=tracker, stop=stop)
-        else:
-            run = api.shrink(settings, out=out, tracker=tracker, stop=stop)
-    print_returns(run.result)
-    where = [("run folder", str(run.folder)), ("watch it", f"policykd play {run.folder}")]
-    sys.stdout.write(f"\n{aligned(where)}\n")
-    return GATE_FAILED if run.passed is False else 0
+    return watched_run(settings, out, None, search=True)
