@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from gymnasium import Space
 
 _BLOCK = 20  # episodes of a block, about
+_SHARED_FROM = 8  # episodes from which on a job is at least two blocks: one candidate alone is judged on two cores
 _AHEAD = 2  # blocks that a helper has been given: it does not wait while a block is played here
 _WORTH = 4.0  # seconds of work left from which on helpers are started: they take two to start
 _WAITING = 0.1
@@ -96,11 +97,11 @@ def _play(spec: EnvSpec, jobs: Sequence[Job], progress: Progress) -> list[Episod
     known = _meaning(spec)
     blocks = [_Block(i, k, seeds, job, known) for i, job in enumerate(jobs) for k, seeds in enumerate(_cut(job.seeds))]
     done: dict[tuple[int, int], Episodes] = {}
-    waiting, here = deque(blocks), 0.0
+    waiting = deque(blocks)
     team: _Team | None = None
     while waiting or (team is not None and team.busy):
         progress.check()
-        left = here / max(len(done), 1) * len(waiting)
+        left = _PACE.get(spec.id, 0.0) * sum(len(block.seeds) for block in waiting)
         if team is None and len(waiting) > 1 and (left > _WORTH or (_started() and left > _WAITING)):
             team = _Team(spec)
         if team is not None:
@@ -115,13 +116,13 @@ def _play(spec: EnvSpec, jobs: Sequence[Job], progress: Progress) -> list[Episod
             block = waiting.popleft()
             begin = time.perf_counter()
             done[block.job, block.number] = block.play(spec, progress)
-            here += time.perf_counter() - begin
+            _PACE[spec.id] = (time.perf_counter() - begin) / len(block.seeds)
     parts = [[done[i, k] for k in range(len(_cut(job.seeds)))] for i, job in enumerate(jobs)]
     return [joined_episodes(each) for each in parts]
 
 
 def _cut(seeds: range) -> list[range]:
-    count = max(round(len(seeds) / _BLOCK), 1)
+    count = max(round(len(seeds) / _BLOCK), 2 if len(seeds) >= _SHARED_FROM else 1)
     ends = [seeds.start + len(seeds) * k // count for k in range(count + 1)]
     return [range(a, b) for a, b in pairwise(ends)]
 
@@ -138,8 +139,8 @@ class _Team:
         return bool(self._running)
 
     def take(self, waiting: deque[_Block]) -> None:
-        """One block for each helper, the last ones first: the first of all is played here."""
-        while self._usable and self._pool is not None and waiting and len(self._running) < _AHEAD * _helpers():
+        """Blocks for each helper, the last ones first; one stays, to be played here."""
+        while self._usable and self._pool is not None and len(waiting) > 1 and len(self._running) < _AHEAD * _helpers():
             block = waiting.pop()
             try:
                 with _bare_main():
@@ -191,6 +192,7 @@ class _Quiet(NeverStop):
 
 
 _SHARED: list[ProcessPoolExecutor] = []
+_PACE: dict[str, float] = {}  # seconds of an episode here, of the last block of each environment
 
 
 def _started() -> bool:
