@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from policykd.rollout.collect import Shard
 
 _TEACHER = -1
-_ROWS = 1024  # of observations that are labelled at once: what lies between two layers stays in the cache
+_ROWS = 256  # of observations that are labelled at once: what lies between two layers stays in the cache
 
 
 class Driver(Protocol):

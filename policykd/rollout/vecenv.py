@@ -7,6 +7,7 @@ timestep is counted. `done` marks the real step that ended an episode; `reward` 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
+_FEW = 4096  # numbers whose scalar product is made on one thread
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ class SyncEnvs:
         self._packing = spec.packing or packing_of(self.observation_space)
         self._observation = np.zeros((n_envs, *self._packing.shape), self._packing.dtype)
         self._acting = np.ones(n_envs, np.bool_)
+        self._live = list(range(n_envs))  # the slots that are stepped
+        self._unknown = np.full(n_envs, np.nan)
         self._choices = mask_branches(self.action_space) if spec.masked else ()
         self.mask: Bools | None = np.ones((n_envs, sum(self._choices)), np.bool_) if spec.masked else None
 
@@ -99,17 +103,19 @@ class SyncEnvs:
         for slot, seed in episodes:
             self._start(slot, seed)
             self._acting[slot] = True
+        self._live = np.flatnonzero(self._acting).tolist()
         check_finite(self._observation, "observation", self._where)
 
     def step(self, actions: Array) -> Step:
         n = self.n_envs
-        reward, done, success = np.zeros(n), np.zeros(n, np.bool_), np.full(n, np.nan)
-        for slot in np.flatnonzero(self._acting).tolist():
+        reward, done, success = np.zeros(n), np.zeros(n, np.bool_), self._unknown.copy()
+        plain, seen = self._packing.plain, self._observation
+        for slot in self._live:
             try:
                 observation, reward[slot], terminated, truncated, info = self.envs[slot].step(actions[slot])
             except Exception as error:
                 raise self._raised(error, slot) from error
-            self._observation[slot] = self._packing.pack(observation)
+            seen[slot] = observation if plain else self._packing.pack(observation)
             if terminated or truncated:
                 check_finite(self._observation, "observation", self._where)  # before the reset hides it
                 done[slot] = True
@@ -117,9 +123,10 @@ class SyncEnvs:
                 seed = self._next_seed(slot)
                 if seed is None:
                     self._acting[slot] = False
+                    self._live = [other for other in self._live if other != slot]
                 else:
                     self._start(slot, seed)
-            else:
+            elif self.mask is not None:
                 self._read_mask(slot)
         check_finite(self._observation, "observation", self._where)
         check_finite(reward, "reward", self._where)
@@ -237,7 +244,13 @@ def make_batch(spec: EnvSpec, n_envs: int, next_seed: Callable[[int], int | None
 
 def check_finite(values: Array, quantity: str, where: Callable[[int], str]) -> None:
     """NumericsError naming quantity and place when a row of `values` [N, ...] is not finite."""
-    if values.dtype.kind != "f" or np.isfinite(values).all():
+    if values.dtype.kind != "f":
+        return
+    if values.size <= _FEW:  # one call instead of two; a square that overflows is looked at again
+        flat = values.reshape(-1)
+        if math.isfinite(flat.dot(flat)):
+            return
+    if np.isfinite(values).all():
         return
     row = int(np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))[0])
     raise NumericsError(
