@@ -59,12 +59,18 @@ def confirm(play: Play, first_seed: int, demand: Demand, attempt: int = 0, befor
         enough = len(paired) >= demand.least
         if left <= 0 or (enough and found.holds(error)):
             break
-        if (found.needed(error) > 2 * demand.most + len(before)) if enough else _below(paired, found, demand):
-            break
+        if paired.gap > 0 and _hopeless(paired, found, demand, error, len(before)):
+            break  # where the teacher has gained nothing yet, nothing is known
         more = range(end, end + min(left, max(demand.least // 4, 1) if enough else begin + demand.least - end))
         paired, end = paired.joined(play(more)), more.stop
     lower, upper = interval(paired, error, before)
     return Attempt(range(begin, end), paired, error, lower, upper, enough and found.holds(error))
+
+
+def _hopeless(paired: Paired, found: Evidence, demand: Demand, error: float, before: int) -> bool:
+    if len(paired) < demand.least:
+        return _below(paired, found, demand)
+    return found.needed(error) > 2 * demand.most + before
 
 
 def _below(paired: Paired, found: Evidence, demand: Demand) -> bool:

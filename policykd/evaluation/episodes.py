@@ -42,13 +42,14 @@ class Episodes:
 class _Visited:
     """Keeps an even sample of the states that were acted on: when there are too many, every second batch goes."""
 
-    def __init__(self, bound: int) -> None:
+    def __init__(self, bound: int, share: int) -> None:
+        self._bytes, bound = _VISITED_BYTES // share, -(-bound // share)
         self._bound, self._kept, self._stride, self._count = bound, 0, 1, 0
         self._parts: list[tuple[Array, Bools | None]] = []
 
     def add(self, observation: Array, mask: Bools | None) -> None:
         if self._bound and self._count % self._stride == 0:
-            self._bound = min(self._bound, max(_VISITED_BYTES // max(observation[0].nbytes, 1), 1))
+            self._bound = min(self._bound, max(self._bytes // max(observation[0].nbytes, 1), 1))
             self._parts.append((observation.copy(), mask))
             self._kept += len(observation)
             if self._kept > self._bound and len(self._parts) > 1:
@@ -65,21 +66,22 @@ class _Visited:
 
 
 def run_episodes(
-    spec: EnvSpec, actor: Actor, seeds: Sequence[int], progress: Progress, *, keep_visited: int = 0
+    spec: EnvSpec, actor: Actor, seeds: Sequence[int], progress: Progress, *, keep_visited: int = 0, share: int = 1
 ) -> Episodes:
     """One episode per seed, in single environments whatever the backend of collection, since a vector class has no seed
     for each episode; in worker processes where the backend is async, with the same results. With envpool, one of its
     environments per seed: the episodes are not those of the other backends.
 
-    About `keep_visited` of the states are kept, fewer where they are large: at most 64 MB.
+    About `keep_visited` of the states are kept, fewer where they are large: at most 64 MB. `share`: of how many calls,
+    which keep so many together.
     Raises NumericsError for a NaN and Interrupted when asked to stop.
     """
     if spec.backend == "envpool":
         blocks = [seeds[begin : begin + _POOL] for begin in range(0, len(seeds), _POOL)]
-        keep = -(-keep_visited // max(len(blocks), 1))
-        return joined_episodes([_run(spec, actor, block, progress, keep) for block in blocks])
+        share *= max(len(blocks), 1)
+        return joined_episodes([_run(spec, actor, block, progress, _Visited(keep_visited, share)) for block in blocks])
     single = spec if spec.backend == "async" else replace(spec, backend="sync")
-    return _run(single, actor, seeds, progress, keep_visited)
+    return _run(single, actor, seeds, progress, _Visited(keep_visited, share))
 
 
 def joined_episodes(parts: Sequence[Episodes]) -> Episodes:
@@ -93,7 +95,7 @@ def joined_episodes(parts: Sequence[Episodes]) -> Episodes:
     return Episodes(returns, lengths, success, visited, np.concatenate(masks) if masks else None)
 
 
-def _run(spec: EnvSpec, actor: Actor, seeds: Sequence[int], progress: Progress, keep_visited: int) -> Episodes:
+def _run(spec: EnvSpec, actor: Actor, seeds: Sequence[int], progress: Progress, visited: _Visited) -> Episodes:
     slots = len(seeds) if spec.backend == "envpool" else min(len(seeds), _SLOTS)
     episode = np.arange(slots)  # which seed each slot runs; a slot that ends takes the next one
     waiting = iter(range(slots, len(seeds)))
@@ -104,7 +106,6 @@ def _run(spec: EnvSpec, actor: Actor, seeds: Sequence[int], progress: Progress, 
 
     env = make_batch(spec, slots, next_seed)
     returns, lengths, success = _tables(len(seeds))
-    visited = _Visited(keep_visited)
     try:
         observation, acting, start = env.reset(seeds[:slots]), np.ones(slots, np.bool_), np.ones(slots, np.bool_)
         actions: Array | None = None

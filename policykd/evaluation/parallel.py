@@ -64,7 +64,7 @@ class Player:
 
 @dataclass(frozen=True)
 class Job:
-    """Episodes of one player; `keep_visited` as in `run_episodes`, for each block."""
+    """Episodes of one player; `keep_visited` as in `run_episodes`."""
 
     player: Player
     seeds: range
@@ -80,8 +80,9 @@ class _Block:
     meaning: str = ""  # of the environment's id in this process
 
     def play(self, spec: EnvSpec, progress: Progress) -> Episodes:
-        keep = self.content.keep_visited
-        return run_episodes(spec, self.content.player.actor(self.number), self.seeds, progress, keep_visited=keep)
+        keep, share = self.content.keep_visited, len(_cut(self.content.seeds))
+        actor = self.content.player.actor(self.number)
+        return run_episodes(spec, actor, self.seeds, progress, keep_visited=keep, share=share)
 
 
 def play(spec: EnvSpec, jobs: Sequence[Job], progress: Progress) -> list[Episodes]:

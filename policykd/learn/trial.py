@@ -17,7 +17,7 @@ from policykd.spine.files import sha256_of
 from policykd.spine.types import Array, Policy, is_recurrent
 from policykd.students.student import Student
 
-_VISITED_FOR_AGREEMENT = 5_000  # of a block
+_VISITED_FOR_AGREEMENT = 20_000  # of one call
 
 Request = tuple[Job, Callable[[Episodes], None]]
 """Episodes to play, and what to do with them."""

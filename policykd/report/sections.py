@@ -87,10 +87,12 @@ def _level(gate: Json) -> str:
 
 
 def _attempt(facts: Facts, gate: Json) -> str:
-    """`, attempt 2 of at most 3 on fresh seeds,`."""
+    """`, attempt 2 of at most 3 on fresh seeds,`; where all failed, of the best of them."""
     own, most = number(gate.get("attempts")), number(section(facts.config, "search").get("attempts"))
     if own is None:
         return ""
+    if gate.get("passed") is not True and own > 1:
+        return f" of the best of {own:.0f} attempts on fresh seeds"
     return f", attempt {own:.0f}{f' of at most {most:.0f}' if most is not None and most >= own else ''} on fresh seeds,"
 
 

@@ -248,8 +248,9 @@ def check_finite(values: Array, quantity: str, where: Callable[[int], str]) -> N
         return
     if values.size <= _FEW:  # one call instead of two; a square that overflows is looked at again
         flat = values.reshape(-1)
-        if math.isfinite(flat.dot(flat)):
-            return
+        with np.errstate(all="ignore"):
+            if math.isfinite(flat.dot(flat)):
+                return
     if np.isfinite(values).all():
         return
     row = int(np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))[0])

@@ -74,6 +74,7 @@ def _refill(
         layers = [(put(tensors[f"{name}.{k}.weight"]), put(tensors[f"{name}.{k}.bias"])) for k in range(spec.depth + 1)]
         student = state.student_with(layers, put(tensors[f"{name}.log_std"]))
         standing.add(Candidate(spec, entry["round"], entry["timesteps"], student, entry["measured"]))
+    standing.settle(document.get("walked", ()))  # a search of an earlier version does not say
 
 
 def _specs(specs: tuple[MemberSpec, ...]) -> list[list[int]]:

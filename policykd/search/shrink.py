@@ -19,6 +19,8 @@ from policykd.search.progress import restore, save
 from policykd.search.standing import Candidate, Standing
 from policykd.students.family import MemberSpec
 
+_FINALISTS = "finalists"  # the file of what is confirmed, in the run's checkpoints
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -82,6 +84,7 @@ class Shrink:
         members = [m for m in plan.specs if m not in self.standing.dropped]
         with self.session.work.stage("select"):
             settled = settle(self._contenders(members, plan), self.standing.judge, self.demand)
+        self.standing.settle(settled.verdicts)
         self.standing.keep_only(())
         smallest = self.known.passing[:1]
         size = f"{self.size(smallest[0]):,} parameters" if smallest else "none"
@@ -100,6 +103,16 @@ class Shrink:
             # by the first episodes alone: a search that is resumed here has played more of one of them
             yield max(tickets, key=lambda ticket: self.standing.worth(ticket, LADDER[0])).key
 
+    def _finalists(self) -> list[str]:
+        """One candidate of each member, smallest first: noted before any is confirmed, since a search that is stopped
+        then has played more of some when it goes on."""
+        known = self.session.folder.load_facts(_FINALISTS)
+        if known is None:
+            members = [m for m in self.standing.members if m not in self.standing.dropped]
+            known = {"keys": [c.key for m in members if (c := self.standing.best_of(m)) is not None]}
+            self.session.folder.save_facts(_FINALISTS, known)
+        return list(known["keys"])
+
     def _confirm(self, timesteps: int) -> Outcome:
         proofs: dict[str, Proof] = {}
 
@@ -112,13 +125,11 @@ class Shrink:
             assert found is not None
             return found
 
-        members = [m for m in self.standing.members if m not in self.standing.dropped]
-        best = {m: c for m in members if (c := self.standing.best_of(m)) is not None}
-        keys = [c.key for c in best.values()]
+        keys = self._finalists()
         done = confirmed(keys, self.standing.judge, attempt, self.demand)
         attempts = dict(done.attempts)
         if not attempts:  # nothing passes on selection episodes: the best is tried, and shown
-            best_key = max(best.values(), key=self.standing.worth).key
+            best_key = max((self.standing.candidates[key] for key in keys), key=self.standing.worth).key
             attempts[best_key] = attempt(best_key, 0, self.standing.judge(best_key, 1))
         chosen = max(attempts, key=lambda key: (attempts[key].passed, attempts[key].lower))
         return Outcome(

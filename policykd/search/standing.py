@@ -59,7 +59,8 @@ class Candidate:
 
 class Standing:
     """The candidates, and what they returned. `dropped`: members that came nowhere near and are out; `stopped`: those
-    that learn no more, since smaller ones seem to do, and are only fallen back on."""
+    that learn no more, since smaller ones seem to do, and are only fallen back on; `walked`: the candidate that stands
+    for a member, once it was played to a verdict."""
 
     def __init__(self, session: Session, demand: Demand) -> None:
         self.session, self.demand = session, demand
@@ -68,6 +69,7 @@ class Standing:
         self.candidates: dict[str, Candidate] = {}
         self.dropped: set[MemberSpec] = set()
         self.stopped: set[MemberSpec] = set()
+        self.walked: dict[MemberSpec, str] = {}
         self._judged: dict[str, list[float]] = session.folder.load_facts(_JUDGED) or {}
 
     def add(self, candidate: Candidate) -> None:
@@ -114,8 +116,14 @@ class Standing:
         return sorted(found, key=lambda c: c.round)
 
     def best_of(self, spec: MemberSpec) -> Candidate | None:
-        """The member's candidate to judge it by: the highest mean among those that were played longest, at least."""
-        return max(self.of(spec), key=self.worth, default=None)
+        """The member's candidate to judge it by: the one that was settled, though another, played for a few episodes,
+        may look better; else the one of most worth."""
+        key = self.walked.get(spec)
+        return max(self.of(spec), key=self.worth, default=None) if key is None else self.candidates[key]
+
+    def settle(self, keys: Iterable[str]) -> None:
+        """From now on each of these candidates stands for its member."""
+        self.walked |= {self.candidates[key].spec: key for key in keys}
 
     def worth(self, candidate: Candidate, first: int | None = None) -> tuple[float, int]:
         """Mean of D less one standard error, over all its episodes or the first few: luck counts for little."""
@@ -139,6 +147,7 @@ class Standing:
         return {
             "dropped": [[s.depth, s.width, s.seed] for s in sorted(self.dropped)],
             "stopped": [[s.depth, s.width, s.seed] for s in sorted(self.stopped)],
+            "walked": sorted(self.walked.values()),
             "candidates": [
                 {
                     "spec": [c.spec.depth, c.spec.width, c.spec.seed],

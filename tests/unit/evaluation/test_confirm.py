@@ -100,3 +100,44 @@ def test_most_equal_to_least_ends_after_them():
     player = Player(1.0)
     assert not confirm(player, 0, demand).passed, "fifty episodes cannot show it"
     assert player.asked in ([range(25)], [range(25), range(25, 50)])
+
+
+def constant(loss: float, n: int, gap: float = 1.0) -> Paired:
+    """Every student loses this part of the teacher's gain, but for a little noise."""
+    noise = 0.02 * np.random.default_rng(5).standard_normal(n)
+    teacher = np.full(n, gap)
+    return Paired(teacher, teacher * (1 - loss) + noise, np.zeros(n))
+
+
+def first_half(student: Paired, before: Paired) -> int:
+    """Episodes that were played before it was given up: half of the least, or more."""
+    played = []
+
+    def play(seeds: range) -> Paired:
+        played.append(len(seeds))
+        return student.first(len(seeds)) if len(played) == 1 else Player(1.0)(seeds)
+
+    confirm(play, 0, DEMAND, 0, before)
+    return sum(played)
+
+
+def test_half_of_the_least_gives_up_who_lies_below_and_has_nothing_to_show():
+    below = constant(0.05, 100)
+    assert first_half(below, constant(0.05, 50)) == 100
+    assert first_half(below, constant(-0.05, 100)) >= 200, "selection episodes spoke for it"
+    assert first_half(constant(0.0, 100), constant(0.05, 50)) >= 200, "it does not lie below"
+
+
+@pytest.mark.parametrize("least", [10, 200])
+def test_an_attempt_whose_first_episodes_show_no_gain_goes_on(least):
+    """The teacher's own noise hid what it gains: nothing is known, and the run must not end there."""
+    played = []
+
+    def play(seeds: range) -> Paired:
+        played.append(seeds)
+        gain = -1.0 if len(played) == 1 else 3.0
+        one = Player(0.5)(seeds)
+        return Paired(one.random + gain * (one.teacher - one.random), one.student, one.random)
+
+    found = confirm(play, 0, Demand(0.99, 0.02, least, 400, 3))
+    assert len(played) > 1 and not found.passed and found.paired.gap > 0

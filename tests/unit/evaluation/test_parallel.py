@@ -194,6 +194,36 @@ def test_blocks_hold_every_seed_once(n):
     assert max(map(len, blocks)) <= 1.5 * parallel._BLOCK
 
 
+def test_the_pace_of_the_last_block_decides_whether_helpers_are_worth_it(teacher, monkeypatch):
+    """Two blocks are too few to learn the pace from; the evaluation before told it."""
+    asked = []
+
+    class Team(parallel._Team):
+        def __init__(self, spec):
+            asked.append(spec)
+            super().__init__(spec)
+
+    monkeypatch.setattr(parallel, "_Team", Team)
+    monkeypatch.setattr(parallel, "_helpers", lambda: 1)
+    space = teacher.action_space
+    two = [Job(Player(None, space, True, 0), range(8))]
+    monkeypatch.setattr(parallel, "_PACE", {CARTPOLE.id: 0.01})
+    first = play(CARTPOLE, two, Quiet())
+    assert not asked and 0 < parallel._PACE[CARTPOLE.id] < 1, "the pace of what was played is kept"
+    monkeypatch.setattr(parallel, "_PACE", {CARTPOLE.id: 10.0})
+    second = play(CARTPOLE, two, Quiet())
+    assert len(asked) == 1
+    np.testing.assert_array_equal(first[0].returns, second[0].returns)
+
+
+def test_all_blocks_together_keep_as_many_states_as_one_call_would(teacher, monkeypatch):
+    monkeypatch.setattr(parallel, "_helpers", lambda: 0)
+    player = Player(teacher, teacher.action_space, True, 0)
+    (episodes,) = play(CARTPOLE, [Job(player, range(100), 1000)], Quiet())
+    assert episodes.lengths.sum() > 40_000
+    assert 500 <= len(episodes.visited) <= 1_500
+
+
 def test_short_work_starts_no_process(teacher):
     dismiss()
     before = len(children())

@@ -3,6 +3,7 @@ observation that is acted on, a step that is counted twice or lost, a reward tha
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from policykd.rollout import collect as collecting
 from policykd.rollout.collect import Rollout, Shard, collect, label
 from policykd.rollout.envs import EnvSpec, factory_spec
-from policykd.rollout.vecenv import BatchEnv, SyncEnvs, VectorEnvs, make_batch
+from policykd.rollout.vecenv import BatchEnv, SyncEnvs, VectorEnvs, check_finite, make_batch
 from policykd.spine.config.schema import RolloutConfig
 from policykd.spine.errors import InputError, NumericsError
 from policykd.spine.seeding import SeedKey
@@ -195,6 +196,20 @@ def test_nan_at_reset_is_named(mode: AutoresetMode | None) -> None:
     env = VectorEnvs(SyncVectorEnv([BrokenAtReset], autoreset_mode=mode)) if mode else SyncEnvs(spec, 1, lambda _: 3)
     with pytest.raises(NumericsError, match=r"^observation is not finite"):
         env.reset([3])
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"), [(1e20, np.float32), (1e200, np.float64), (20.0, np.float16), (-3e38, np.float32)]
+)
+def test_large_numbers_are_finite_and_say_nothing(value: float, dtype: Any) -> None:
+    """Their squares are not."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_finite(np.full((32, 8), value, dtype), "observation", str)
+        with pytest.raises(NumericsError, match="observation"):
+            check_finite(np.array([[value], [np.nan]], dtype), "observation", str)
+        with pytest.raises(NumericsError, match="in 1"):
+            check_finite(np.array([[value], [np.inf]], dtype), "observation", str)
 
 
 def test_a_vector_environment_without_a_mode_is_refused() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
+import torch
 
 from policykd.exports.of_student import graph_of
 from policykd.search.latency import Latencies, measured_us, refuse_impossible
@@ -25,6 +26,13 @@ def test_every_kind_of_action_can_be_timed(family):
 def test_a_larger_network_takes_longer():
     small, large = (measured_us(graph_of(blank(MemberSpec(2, width)))) for width in (1, 128))
     assert small < large
+
+
+def test_what_is_timed_computes_as_much_as_a_trained_student_does():
+    """tanh of zero takes a third of the time: its inputs must be as large as usual."""
+    one = blank(MemberSpec(2, 64))
+    hidden = torch.randn(100, 4) @ one.layers[0][0]
+    assert 0.5 < float(hidden.std()) < 2 and 0.1 < float((torch.tanh(hidden) @ one.layers[1][0]).std()) < 2
 
 
 def test_an_architecture_is_measured_once_and_kept(tmp_path):

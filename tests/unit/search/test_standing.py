@@ -73,6 +73,7 @@ def test_the_document_names_everybody(tmp_path):
     assert found.to_json() == {
         "dropped": [[1, 2, 0], [1, 4, 0]],
         "stopped": [[1, 4, 1]],
+        "walked": [],
         "candidates": [
             {"spec": [1, 4, 0], "round": 3, "timesteps": 300, "measured": {"agreement": 0.9, "train_kl": 0.1}}
         ],
@@ -90,3 +91,13 @@ def test_weights_have_names_of_their_own(tmp_path):
     }
     assert candidate.params == sum(v.size for v in names.values())
     assert candidate.params == pytest.approx(15 + 12 + 8)
+
+
+def test_who_was_settled_stands_for_its_member_though_another_looks_lucky(tmp_path):
+    """A ticket with a few lucky episodes must not undo what many episodes showed."""
+    found, spec = standing(tmp_path), MemberSpec(1, 2)
+    settled, lucky = put(found, spec, 0.985, 64, index=1), put(found, spec, 1.5, 8, index=2)
+    assert found.best_of(spec) is lucky
+    found.settle([settled.key])
+    assert found.best_of(spec) is settled
+    assert found.to_json()["walked"] == [settled.key]
