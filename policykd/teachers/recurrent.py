@@ -27,7 +27,10 @@ from policykd.teachers.tensors import MAX_LAYERS, mismatch, tensor
 if TYPE_CHECKING:
     from policykd.spine.types import State
 
-NOTE = "the teacher has a memory (LSTM); a student of it has none, and sees one observation at a time"
+NOTE = (
+    "the teacher has a memory (LSTM); a student of kind mlp has none, and sees one observation at a time: with "
+    "student.kind=gru it has one too"
+)
 _PREFIX = "lstm_actor."
 
 
