@@ -30,6 +30,7 @@ from policykd.spine.stop import StopFlag
 from policykd.spine.tracker import NullTracker
 from policykd.spine.types import Array
 from policykd.students.family import Family, members_of
+from policykd.students.mlp import MlpStudent
 from policykd.teachers.base import Teacher
 from policykd.teachers.load import load_teacher
 
@@ -112,6 +113,7 @@ def _case(source: Path) -> Case:
         run = distill(Config(teacher=str(source)), out=Path(folder) / "run")
         config = load_config(str(run.folder / "config.yaml"))
     teacher, student = load_teacher(str(source)), run.student
+    assert isinstance(student, MlpStudent)
     family = Family(
         members_of(config.student), teacher.packing.n_features, teacher.distribution, activation=student.activation
     )

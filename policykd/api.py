@@ -19,7 +19,7 @@ from policykd.teachers.load import load_teacher
 if TYPE_CHECKING:
     from policykd.exports.bundle import Wishes
     from policykd.learn.judge import Judging
-    from policykd.students.mlp import MlpStudent
+    from policykd.students.student import Student
 
 Environment: TypeAlias = EnvConfig | str | Callable[..., Any] | None
 """A registered id, a configuration, or a function that returns a gymnasium.Env."""
@@ -213,7 +213,7 @@ def play(
 
 
 def export(
-    student: MlpStudent | str | Path,
+    student: Student | str | Path,
     to: str | Sequence[str],
     out: str | Path | None = None,
     *,

@@ -18,6 +18,7 @@ from policykd.spine.checkpoint import RunFolder
 from policykd.spine.config.schema import EvaluateConfig, StudentConfig
 from policykd.spine.stop import NeverStop
 from policykd.spine.tracker import NullTracker
+from policykd.students.mlp import MlpStudent
 from policykd.teachers.base import Teacher
 
 
@@ -70,7 +71,9 @@ def _rounds(session: Session, setting: Setting) -> Iterator[Checkpoint]:
         judging = session.work.seconds.pop("select", 0.0)  # of the last rounds, which no side pays for
         watch.seconds, watch.cpu = watch.seconds - judging, watch.cpu - judging
         updates = (index + 1) * setting.updates
-        yield Checkpoint(state.student_now(0), watch.seconds, watch.cpu, state.timesteps, updates)
+        student = state.student_now(0)
+        assert isinstance(student, MlpStudent)
+        yield Checkpoint(student, watch.seconds, watch.cpu, state.timesteps, updates)
         watch.start()
 
 

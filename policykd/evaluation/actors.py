@@ -66,8 +66,7 @@ class PolicyActor:
         state = self._state or policy.initial_state(0)
         missing = max(int(turn.slot.max()) + 1 - state[0].shape[1], 0)
         state = _joined(state, policy.initial_state(missing))
-        now = (state[0][:, slot], state[1][:, slot])
-        params, now = policy.step(observation, now, torch.from_numpy(turn.start))
+        params, now = policy.step(observation, tuple(part[:, slot] for part in state), torch.from_numpy(turn.start))
         for whole, part in zip(state, now, strict=True):
             whole[:, slot] = part
         self._state = state
@@ -75,7 +74,7 @@ class PolicyActor:
 
 
 def _joined(state: State, more: State) -> State:
-    return torch.cat([state[0], more[0]], 1), torch.cat([state[1], more[1]], 1)
+    return tuple(torch.cat(pair, 1) for pair in zip(state, more, strict=True))
 
 
 class RandomActor:

@@ -17,10 +17,11 @@ from policykd.spine.config.schema import EnvConfig
 from policykd.spine.errors import InputError
 from policykd.students.load import load_student
 from policykd.students.mlp import MlpStudent
+from policykd.students.student import Student
 
 
 def export(
-    student: MlpStudent | str | Path,
+    student: Student | str | Path,
     to: str | Sequence[str],
     out: Path | None,
     env: EnvConfig | EnvSpec,
@@ -57,12 +58,21 @@ def verify(folder: Path, episodes: int, env: EnvConfig | EnvSpec, work: Work, *,
     return verify_folder(folder, spec, Check(episodes), work, trust=trust)
 
 
-def _student(student: MlpStudent | str | Path) -> tuple[MlpStudent, str, Path | None]:
+def _student(student: Student | str | Path) -> tuple[MlpStudent, str, Path | None]:
     """The student, what messages call it, and the folder that it lies in."""
-    if isinstance(student, MlpStudent):
-        return student.to("cpu"), "student", None
+    if isinstance(student, Student):
+        return _exportable(student, "student").to("cpu"), "student", None
     file = student_file(str(student)) or Path(student)
-    return load_student(file), str(student), file.parent
+    return _exportable(load_student(file), str(student)), str(student), file.parent
+
+
+def _exportable(student: Student, source: str) -> MlpStudent:
+    if not isinstance(student, MlpStudent):
+        raise InputError(
+            f"{source}: is a student of kind {student.kind}, and this version exports students of kind mlp; it acts in "
+            "Python, with load_student(FILE).predict(observation, state, episode_start)"
+        )
+    return student
 
 
 def _environment(policy: MlpStudent, source: str, env: EnvConfig | EnvSpec) -> EnvSpec:

@@ -44,7 +44,10 @@ class Check:
 
 def student_of(folder: Path) -> MlpStudent:
     """The student that lies in an export folder, as data."""
-    return load_student(folder / "student.safetensors")
+    student = load_student(folder / "student.safetensors")
+    if not isinstance(student, MlpStudent):
+        raise InputError(f"{folder}: its student is of kind {student.kind}, expected mlp: the folder is damaged")
+    return student
 
 
 def verify_folder(folder: Path, spec: EnvSpec | None, check: Check, work: Work, *, trust: bool) -> dict[str, Any]:

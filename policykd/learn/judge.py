@@ -18,7 +18,7 @@ from policykd.spine.config.schema import EnvConfig
 from policykd.spine.errors import InputError
 from policykd.spine.spaces import describe_space, encode_space
 from policykd.spine.wrappers import written
-from policykd.students.mlp import MlpStudent
+from policykd.students.student import Student
 from policykd.teachers.base import Teacher
 from policykd.teachers.load import load_teacher
 
@@ -86,7 +86,7 @@ def judge(source: str, teacher: str | None, env: EnvConfig | EnvSpec, how: Judgi
     return result
 
 
-def _opened(source: str, teacher: str | None, how: Judging) -> tuple[MlpStudent | Teacher, Teacher | None]:
+def _opened(source: str, teacher: str | None, how: Judging) -> tuple[Student | Teacher, Teacher | None]:
     """The policy, and its teacher where there is one. Statistics that are given are the teacher's, and the policy's too
     where it is a teacher that brings none."""
     if teacher is None:
@@ -103,12 +103,12 @@ def _opened(source: str, teacher: str | None, how: Judging) -> tuple[MlpStudent 
     return policy, load_teacher(teacher, vec_normalize=how.vec_normalize, trust=how.trust)
 
 
-def environment(policy: MlpStudent | Teacher, source: str, env: EnvConfig | EnvSpec) -> EnvSpec:
+def environment(policy: Student | Teacher, source: str, env: EnvConfig | EnvSpec) -> EnvSpec:
     """Where the policy is judged: as in `policy_env`, or in the caller's own environment, which is ready."""
     return env if isinstance(env, EnvSpec) else policy_env(policy, source, env)
 
 
-def tell_notes(work: Work, policies: Mapping[str, MlpStudent | Teacher]) -> None:
+def tell_notes(work: Work, policies: Mapping[str, Student | Teacher]) -> None:
     """What teachers say of themselves, each line with the source that it is about."""
     for source, policy in policies.items():
         for line in policy.info.notes if isinstance(policy, Teacher) else ():

@@ -18,7 +18,7 @@ from policykd.learn.notes import notes_of
 from policykd.learn.session import Session
 from policykd.learn.trial import Trial
 from policykd.spine.config.schema import GateConfig
-from policykd.students.mlp import MlpStudent
+from policykd.students.student import Student
 
 _ANALYSED, _VISITED_FOR_ANALYSIS = 8, 20_000
 
@@ -41,12 +41,12 @@ class Proof:
 class Proved:
     """A student, its report episodes, and the timesteps of the whole run."""
 
-    student: MlpStudent
+    student: Student
     proof: Proof
     timesteps: int
 
 
-def prove(session: Session, student: MlpStudent, *, number: int = 0, before: Paired = NOTHING) -> Proof:
+def prove(session: Session, student: Student, *, number: int = 0, before: Paired = NOTHING) -> Proof:
     """Plays the report episodes: as many as are configured, or, where retention is demanded, as many as the gate needs.
 
     `before`: selection episodes of this student, which tell the gate how to bet.
@@ -65,7 +65,7 @@ def prove(session: Session, student: MlpStudent, *, number: int = 0, before: Pai
     return Proof(attempt.seeds, attempt.paired, trial.agreement, trial.success, attempt, number, before)
 
 
-def analysed(session: Session, student: MlpStudent) -> dict[str, Any]:
+def analysed(session: Session, student: Student) -> dict[str, Any]:
     """analysis.json, over the states of a few episodes of the student on selection seeds."""
     seeds = session.select_seeds[:_ANALYSED]
     actor = policy_actor(student, session.config.evaluate.deterministic, session.config.seed)

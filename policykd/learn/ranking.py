@@ -22,7 +22,7 @@ from policykd.spine.config.schema import EnvConfig
 from policykd.spine.errors import InputError, brief
 from policykd.spine.types import Array
 from policykd.spine.wrappers import judged_by
-from policykd.students.mlp import MlpStudent
+from policykd.students.student import Student
 from policykd.teachers.base import Teacher
 
 _VISITED = 4096  # states over which entropy is averaged
@@ -34,7 +34,7 @@ class Candidate:
     """One policy that is judged. `spec` is its environment."""
 
     source: str
-    policy: MlpStudent | Teacher
+    policy: Student | Teacher
     spec: EnvSpec
 
 
@@ -149,7 +149,7 @@ def _judged(candidate: Candidate, how: Judging, by_random: Episodes, work: Work)
     }, episodes
 
 
-def latency_us(policy: MlpStudent | Teacher, observations: Array, work: Work) -> float:
+def latency_us(policy: Student | Teacher, observations: Array, work: Work) -> float:
     """Median microseconds of `predict` (the mode) for one of the raw observations [B, *O], on one thread; for a Dict or
     Tuple, of which no raw ones are kept, for samples of the space."""
     raw: Any = observations

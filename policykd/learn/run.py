@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from policykd.spine.stop import StopFlag
 from policykd.spine.tracker import Fanout, TensorBoardTracker, Tracker
 from policykd.students.family import members_of
 from policykd.students.load import load_student
-from policykd.students.mlp import MlpStudent
+from policykd.students.student import Student
 from policykd.teachers.base import Teacher
 from policykd.teachers.load import HUB, load_teacher
 
@@ -43,7 +43,7 @@ class Run:
 
     folder: Path
     result: dict[str, Any]
-    student: MlpStudent
+    student: Student
 
     @property
     def passed(self) -> bool | None:
@@ -197,7 +197,7 @@ def conclude(
     return Run(session.folder.path, result, student)
 
 
-def signed(session: Session, student: MlpStudent, figures: dict[str, Any]) -> MlpStudent:
+def signed(session: Session, student: Student, figures: dict[str, Any]) -> Student:
     """The student on the CPU with its origin: no times, no paths, so that equal runs give equal bytes."""
     import policykd
 
@@ -206,7 +206,7 @@ def signed(session: Session, student: MlpStudent, figures: dict[str, Any]) -> Ml
     config["teacher"], config["vec_normalize"] = info.algo, None
     teacher = {"sha256": info.sha256, "algo": info.algo, "params": info.footprint.params or None}
     origin = {"policykd": policykd.__version__, "teacher": teacher, "config": config, "figures": figures}
-    return replace(student, provenance=origin).to("cpu")
+    return student.signed(origin).to("cpu")
 
 
 def _figures(result: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from policykd.evaluation.episodes import policy_actor, run_episodes
 from policykd.learn.session import Session
 from policykd.students.family import Family
+from policykd.students.recurrent import GruFamily
 
 if TYPE_CHECKING:
     from policykd.learn.states import LearningState
@@ -30,7 +31,7 @@ class Selection:
     returns: dict[int, list[float]] = field(default_factory=dict)
     snapshots: dict[int, Tensor] = field(default_factory=dict)
 
-    def best(self, family: Family) -> Choice:
+    def best(self, family: Family | GruFamily) -> Choice:
         """The highest mean return; among equals the smaller member, then the later round."""
 
         def rank(choice: Choice) -> tuple[float, int, int]:

@@ -14,7 +14,7 @@ from policykd.spine.envargs import safe_kwargs
 from policykd.spine.errors import InputError, brief
 from policykd.spine.wrappers import WRITERS, checked, imports, parsed
 from policykd.students.load import load_student
-from policykd.students.mlp import MlpStudent
+from policykd.students.student import Student
 from policykd.teachers.base import Teacher
 from policykd.teachers.load import load_teacher
 
@@ -32,7 +32,7 @@ def student_file(source: str) -> Path | None:
     return path if path.suffix == ".safetensors" else None
 
 
-def open_policy(source: str, vec_normalize: str | None = None, *, trust: bool = False) -> MlpStudent | Teacher:
+def open_policy(source: str, vec_normalize: str | None = None, *, trust: bool = False) -> Student | Teacher:
     """A student or a teacher (with its statistics, where given); InputError when `source` is neither."""
     if not source.startswith(("builtin:", "hf:")) and not Path(source).exists():
         raise InputError(
@@ -43,7 +43,7 @@ def open_policy(source: str, vec_normalize: str | None = None, *, trust: bool = 
     return load_student(file) if file is not None else load_teacher(source, vec_normalize=vec_normalize, trust=trust)
 
 
-def policy_env(policy: MlpStudent | Teacher, source: str, env: EnvConfig) -> EnvSpec:
+def policy_env(policy: Student | Teacher, source: str, env: EnvConfig) -> EnvSpec:
     """The environment that the caller names, or else the one in the policy's own record."""
     if isinstance(policy, Teacher):
         return teacher_spec(env, policy.info)

@@ -12,16 +12,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from policykd.data.dataset import Dataset
+from policykd.data.sequences import SequenceDataset
 from policykd.evaluation.agreement import agreement
 from policykd.learn.selection import Selection
 from policykd.learn.session import Session
 from policykd.learn.update import Learner
 from policykd.loss.losses import make_loss
 from policykd.rollout.kernels import Members
+from policykd.rollout.recurrent import GruMembers
 from policykd.spine.errors import InputError
 from policykd.students.family import Family, MemberSpec, members_of
+from policykd.students.gru import GruStudent
 from policykd.students.mlp import MlpStudent
 from policykd.students.normaliser import Normaliser
+from policykd.students.recurrent import GruFamily
+from policykd.students.student import Student
 from policykd.students.subset import subset
 from policykd.teachers.normalize import Normalizer
 
@@ -40,9 +45,9 @@ class LearningState:
     """Everything that a round changes. `normaliser` is None until round 0 has been seen, unless the teacher has one."""
 
     session: Session
-    family: Family
+    family: Family | GruFamily
     learner: Learner
-    dataset: Dataset
+    dataset: Dataset | SequenceDataset
     normaliser: Normaliser | None
     selection: Selection
     rounds_done: int = 0
@@ -60,11 +65,13 @@ class LearningState:
         assert n_envs % len(crew) == 0
         return crew.repeat(n_envs // len(crew))
 
-    def actors(self, n_envs: int) -> Members | None:
+    def actors(self, n_envs: int) -> Members | GruMembers | None:
         """How the members act: raw observations [N, *O] to parameters [N, P], each slot by its driver."""
         if self.normaliser is None:
             return None
         assert n_envs % len(self.driving) == 0
+        if isinstance(self.family, GruFamily):
+            return GruMembers(self.family, self.normaliser, self.session.teacher.packing, n_envs)
         family = self.family if self.crew is None else subset(self.family, self.crew)[0]
         return Members(family, self.normaliser, self.session.teacher.packing)
 
@@ -79,9 +86,15 @@ class LearningState:
             self.start_log_std(params)
         inputs = self.normaliser.apply(observation)
         self.timesteps += len(inputs)
-        return inputs, params, self._fresh(inputs, params, visited["actor"])
+        return inputs, params, self._fresh(inputs, params, visited)
 
-    def student_of(self, round_index: int, member: int) -> MlpStudent:
+    def keep(self, visited: dict[str, Tensor], inputs: Tensor, params: Tensor) -> int:
+        """Puts one round's inputs [M, O] and labels [M, P] into the data set; how many old states were dropped."""
+        if isinstance(self.dataset, SequenceDataset):
+            return self.dataset.append(inputs, params, visited["start"])
+        return self.dataset.append(inputs, params)
+
+    def student_of(self, round_index: int, member: int) -> Student:
         """The member as it was after a judged round."""
         now = self.family.flat.clone()
         self.family.flat.copy_(self.selection.snapshots[round_index])
@@ -89,26 +102,30 @@ class LearningState:
         self.family.flat.copy_(now)
         return student
 
-    def student_now(self, member: int) -> MlpStudent:
+    def student_now(self, member: int) -> Student:
         """The member as it is."""
-        return self.student_with(self.family.member_layers(member), self.family.member_log_std(member))
+        log_std = self.family.member_log_std(member)
+        if isinstance(self.family, GruFamily):
+            return GruStudent(parts=self.family.member_parts(member), log_std=log_std, **self._shared())
+        return self.student_with(self.family.member_layers(member), log_std)
 
     def student_with(self, layers: Sequence[tuple[Tensor, Tensor]], log_std: Tensor) -> MlpStudent:
-        """A student of this run with these weights [in, out], biases [out] and log_std [A]."""
+        """A feed-forward student of this run with these weights [in, out], biases [out] and log_std [A]."""
+        assert isinstance(self.family, Family)
+        return MlpStudent(layers=tuple(layers), log_std=log_std, activation=self.family.activation, **self._shared())
+
+    def _shared(self) -> dict[str, Any]:
         assert self.normaliser is not None
         teacher = self.session.teacher
-        return MlpStudent(
-            normaliser=self.normaliser,
-            layers=tuple(layers),
-            log_std=log_std,
-            activation=self.family.activation,
-            distribution=teacher.distribution,
-            action_map=teacher.action_map,
-            observation_space=teacher.observation_space,
-            action_space=teacher.action_space,
-            generator=torch.Generator(device=self.family.device),
-            masked=teacher.masked,
-        )
+        return {
+            "normaliser": self.normaliser,
+            "distribution": teacher.distribution,
+            "action_map": teacher.action_map,
+            "observation_space": teacher.observation_space,
+            "action_space": teacher.action_space,
+            "generator": torch.Generator(device=self.family.device),
+            "masked": teacher.masked,
+        }
 
     def start_log_std(self, params: Tensor) -> None:
         """The student's spread starts at the teacher's mean log_std over the first round."""
@@ -116,23 +133,28 @@ class LearningState:
         if self.family.log_std.numel():
             self.family.log_std.copy_(params[:, n_means:].mean(0).expand_as(self.family.log_std))
 
-    def _fresh(self, inputs: Tensor, params: Tensor, actor: Tensor) -> Fresh:
+    def _fresh(self, inputs: Tensor, params: Tensor, visited: dict[str, Tensor]) -> Fresh:
         """The teacher's rows, where it drove as well, are nobody's."""
         n_envs = self.session.config.rollout.n_envs
         assert isinstance(n_envs, int)
         slots = torch.from_numpy(self.driver_of_slot(n_envs)).to(inputs.device)
-        actor = actor.to(inputs.device).long()
+        actor = visited["actor"].to(inputs.device).long()
         member = torch.where(actor >= 0, slots[actor.clamp(min=0)], actor)
         agreements, losses = list[float](), list[float]()
         if not (member >= 0).any():
             return Fresh(agreements, losses)
+        along = self.family.along(inputs, visited["start"]) if isinstance(self.family, GruFamily) else None
         for index in range(len(self.family)):
             rows = (member == index).nonzero().squeeze(-1)
             if not len(rows):
                 agreements.append(float("nan"))  # the teacher drove all of this member's steps
                 losses.append(float("nan"))
                 continue
-            own = self.family.member(index)(inputs[rows])
+            if along is not None:
+                own = along[index, rows]
+            else:
+                assert isinstance(self.family, Family)
+                own = self.family.member(index)(inputs[rows])
             agreements.append(agreement(self.session.teacher, params[rows], own))
             losses.append(float(self.learner.loss(self.family.distribution, params[rows], own).mean()))
         return Fresh(agreements, losses)
@@ -142,17 +164,18 @@ def start(session: Session, specs: Sequence[MemberSpec] | None = None, rounds: i
     """The state before round 0, of the configured family or of `specs`, whose learning rate falls over `rounds`."""
     config, teacher = session.config, session.teacher
     n_inputs = teacher.packing.n_features
-    family = Family(
-        members_of(config.student) if specs is None else specs,
-        n_inputs,
-        teacher.distribution,
-        activation=config.student.activation,
-        root_seed=config.seed,
-        device=config.device,
-    )
+    specs = members_of(config.student) if specs is None else specs
+    where: dict[str, Any] = {"root_seed": config.seed, "device": config.device}
+    size = n_inputs, teacher.distribution.n_params, config.data.max_states, config.device
+    family: Family | GruFamily
+    dataset: Dataset | SequenceDataset
+    if config.student.kind == "gru":
+        family, dataset = GruFamily(specs, n_inputs, teacher.distribution, **where), SequenceDataset(*size)
+    else:
+        family = Family(specs, n_inputs, teacher.distribution, activation=config.student.activation, **where)
+        dataset = Dataset(*size)
     loss = make_loss(config.loss.kind, config.loss.temperature, config.loss.convention, masked=teacher.masked)
     learner = Learner(family, loss, config.update, rounds or config.rollout.rounds)
-    dataset = Dataset(n_inputs, teacher.distribution.n_params, config.data.max_states, config.device)
     normaliser = None
     n = teacher.normalizer
     if isinstance(n, Normalizer):  # of some entries of a Dict, the student measures its own
@@ -210,6 +233,5 @@ def load_shards(session: Session, state: LearningState, last: int) -> None:
             raise InputError(
                 f"{session.folder.checkpoints}: the labelled data of round {index} is missing; start a new run"
             )
-        observation = torch.from_numpy(shard["observation"]).to(state.family.device)
-        params = torch.from_numpy(shard["params"]).to(state.family.device)
-        state.dataset.append(state.normaliser.apply(observation), params)
+        visited = {name: torch.from_numpy(value).to(state.family.device) for name, value in shard.items()}
+        state.keep(visited, state.normaliser.apply(visited["observation"]), visited["params"])

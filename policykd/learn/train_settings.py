@@ -12,7 +12,11 @@ from typing import Any
 
 from policykd.spine.errors import InputError
 
-_CONTRIB = frozenset({"trpo", "qrdqn", "tqc", "ars"})
+_CONTRIB = {
+    **{name: name.upper() for name in ("trpo", "qrdqn", "tqc", "ars")},
+    "maskable_ppo": "MaskablePPO",
+    "recurrent_ppo": "RecurrentPPO",
+}
 _ELSEWHERE = {
     "policy": "it follows from the observation space",
     "env": "set env.id",
@@ -45,7 +49,10 @@ _EXPECTED = {
     "Callable": "{linear: number}",
     "ActionNoise": "{normal: number}",
 }
-_NET_ARCH_KEYS = {"vf": frozenset({"ppo", "a2c", "trpo"}), "qf": frozenset({"sac", "tqc", "td3", "ddpg"})}
+_NET_ARCH_KEYS = {
+    "vf": frozenset({"ppo", "a2c", "trpo", "maskable_ppo", "recurrent_ppo"}),
+    "qf": frozenset({"sac", "tqc", "td3", "ddpg"}),
+}
 _POLICY_POSITIONAL = ("self", "observation_space", "action_space", "lr_schedule", "use_sde")
 
 
@@ -59,19 +66,23 @@ def algorithm_class(algo: str) -> Any:
         import sb3_contrib
     except ModuleNotFoundError as error:
         raise InputError(f"algo {algo} needs sb3-contrib, which is not installed: pip install sb3-contrib") from error
-    return getattr(sb3_contrib, algo.upper())
+    return getattr(sb3_contrib, _CONTRIB[algo])
 
 
-def policy_name(observation_space: Any) -> str:
-    """The policy alias of stable-baselines3 for these observations."""
+def policy_name(algo: str, observation_space: Any) -> str:
+    """The policy alias of stable-baselines3 for these observations: MlpPolicy, CnnLstmPolicy and so on."""
     from gymnasium import spaces
     from stable_baselines3.common.preprocessing import is_image_space
 
+    kind = "Cnn" if is_image_space(observation_space) else "Mlp"
     if isinstance(observation_space, spaces.Dict):
+        kind = "MultiInput"
+    name = f"{kind}LstmPolicy" if algo == "recurrent_ppo" else f"{kind}Policy"
+    if kind == "MultiInput" and name not in algorithm_class(algo).policy_aliases:
         raise InputError(
-            "env: observations are a Dict, but a teacher needs one array: add FlattenObservation to env.wrappers"
+            f"env: observations are a Dict, but {algo} needs one array: add FlattenObservation to env.wrappers"
         )
-    return "CnnPolicy" if is_image_space(observation_space) else "MlpPolicy"
+    return name
 
 
 def algorithm_kwargs(algo: str, hyperparameters: dict[str, Any], action_space: Any) -> dict[str, Any]:

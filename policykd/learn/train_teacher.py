@@ -77,7 +77,7 @@ def _build(config: TrainConfig) -> Any:
     venv = _make_venv(config)
     try:
         hyperparameters = algorithm_kwargs(config.algo, config.hyperparameters, venv.action_space)
-        policy = policy_name(venv.observation_space)
+        policy = policy_name(config.algo, venv.observation_space)
         model = algorithm_class(config.algo)(
             policy,
             _normalized(venv, config, hyperparameters),

@@ -15,7 +15,7 @@ from policykd.evaluation.watched import agreement_in, watched
 from policykd.learn.session import Session
 from policykd.spine.files import sha256_of
 from policykd.spine.types import Array, Policy, is_recurrent
-from policykd.students.mlp import MlpStudent
+from policykd.students.student import Student
 
 _VISITED_FOR_AGREEMENT = 20_000  # of one call
 
@@ -78,10 +78,10 @@ class Reference:
 class Trial:
     """One student against the reference on fresh seeds; `name` is that of its file in the run's checkpoints."""
 
-    def __init__(self, session: Session, student: MlpStudent, name: str, first: int) -> None:
+    def __init__(self, session: Session, student: Student, name: str, first: int) -> None:
         self._session, self._student, self._name, self._first = session, student, name, first
         self.reference = Reference(session, f"{name}-reference", first)
-        whose = sha256_of(b"".join(part.cpu().numpy().tobytes() for pair in student.layers for part in pair))
+        whose = sha256_of(b"".join(part.cpu().numpy().tobytes() for part in student.weights().values()))
         empty: dict[str, Any] = {"student": whose, "returns": [], "success": [], "agreement": []}
         known = session.folder.load_facts(name)
         self._known: dict[str, Any] = known if known and known["student"] == whose else empty
@@ -91,7 +91,7 @@ class Trial:
         session, done = self._session, len(self._known["returns"])
         missing = range(self._first + done, seeds.stop)
         requests = self.reference.requests(seeds.stop)
-        if missing and is_recurrent(session.teacher):
+        if missing and (is_recurrent(session.teacher) or is_recurrent(self._student)):
             self._play_watched(missing)
         elif missing:
             job = Job(player(session, self._student, done), missing, _VISITED_FOR_AGREEMENT)
@@ -114,7 +114,7 @@ class Trial:
         return None if any(value is None for value in values) else float(np.mean(values))
 
     def _play_watched(self, seeds: range) -> None:
-        """A teacher with a memory must see the student's episodes as they run."""
+        """A policy with a memory must see the student's episodes as they run."""
         session = self._session
         config = session.config
         own = policy_actor(self._student, config.evaluate.deterministic, config.seed + seeds.start - self._first)

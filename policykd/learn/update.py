@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim.adam import adam
 
 from policykd.data.dataset import Dataset
+from policykd.data.sequences import Chunks, SequenceDataset
 from policykd.loss.lean import slope_of
 from policykd.loss.losses import Loss
 from policykd.spine.config.schema import UpdateConfig
@@ -19,6 +20,7 @@ from policykd.spine.seeding import SeedKey
 from policykd.spine.types import Progress
 from policykd.students.family import Family
 from policykd.students.lean import Passes
+from policykd.students.recurrent import GruFamily
 
 _CHUNK = 50  # updates whose mini-batches are gathered at once
 _CHECKS = 4  # times a round that figures are read back from the device
@@ -37,7 +39,7 @@ class UpdateMetrics:
 class Learner:
     """A family, its optimizer and the learning-rate schedule over the whole run."""
 
-    def __init__(self, family: Family, loss: Loss, config: UpdateConfig, rounds: int) -> None:
+    def __init__(self, family: Family | GruFamily, loss: Loss, config: UpdateConfig, rounds: int) -> None:
         self.family, self.loss, self._config = family, loss, config
         assert isinstance(config.n_updates, int)  # settled by `policykd.learn.defaults`
         self.n_updates = config.n_updates
@@ -52,22 +54,27 @@ class Learner:
         c = self._config
         return c.learning_rate + (c.final_learning_rate - c.learning_rate) * update / max(self._total - 1, 1)
 
-    def fit(self, dataset: Dataset, round_index: int, key: SeedKey, progress: Progress) -> list[UpdateMetrics]:
+    def fit(
+        self, dataset: Dataset | SequenceDataset, round_index: int, key: SeedKey, progress: Progress
+    ) -> list[UpdateMetrics]:
         """One round of updates on mini-batches that all members share.
 
         Raises NumericsError naming loss or gradient and member; Interrupted when asked to stop.
         """
         n, batch = self.n_updates, min(self._config.batch_size, len(dataset))
         index = dataset.draw(n, batch, key.torch(self.family.device))
+        if isinstance(dataset, SequenceDataset):
+            assert isinstance(self.family, GruFamily)
+            dataset.remember(self.family)
         first = round_index * n
         marks = {n * (k + 1) // _CHECKS - 1 for k in range(_CHECKS)}
         total = torch.zeros(len(self.family), device=self.family.device)
         metrics, since = [], 0
         for begin in range(0, n, _CHUNK):
             progress.check()
-            inputs, params = dataset.take(index[begin : begin + _CHUNK])
-            step = self._stretch(inputs, params)
-            for k in range(len(inputs)):
+            taken = dataset.take(index[begin : begin + _CHUNK])
+            step = self._along(taken) if isinstance(taken, Chunks) else self._stretch(*taken)
+            for k in range(len(index[begin : begin + _CHUNK])):
                 with np.errstate(all="ignore"):  # what is not finite is found and named below
                     total += step(k)
                 self._descend(first + begin + k)
@@ -76,7 +83,7 @@ class Learner:
                     metrics.append(self._read(first + begin + k, total / since))
                     total.zero_()
                     since = 0
-            progress.advance(len(inputs))
+            progress.advance(len(index[begin : begin + _CHUNK]))
         return metrics
 
     def replaced(self, family: Family, origin: Tensor, carry: Callable[[Tensor, Tensor], Tensor]) -> Learner:
@@ -101,6 +108,7 @@ class Learner:
 
     def _stretch(self, inputs: Tensor, params: Tensor) -> Callable[[int], Tensor]:
         """What makes the gradient of mini-batch k of these [U, B, O], labels [U, B, P], and gives its loss [S]."""
+        assert isinstance(self.family, Family)
         if self.family.device.type != "cpu":
             return lambda k: self._slope(inputs[k], params[k])
         batch = inputs.shape[1]
@@ -120,10 +128,29 @@ class Learner:
     def _slope(self, inputs: Tensor, teacher: Tensor) -> Tensor:
         """The same in torch."""
         family, saved = self.family, list[list[Tensor]]()
+        assert isinstance(family, Family)
         student = family.forward_saving(inputs, saved)
         loss, gradient = self.loss.with_gradient(family.distribution, teacher, student)
         family.backward(gradient.div_(len(inputs)), saved)
         return loss.mean(-1)
+
+    def _along(self, chunks: Chunks) -> Callable[[int], Tensor]:
+        """The same for students with a memory, by back-propagation through each chunk."""
+        family = self.family
+        assert isinstance(family, GruFamily)
+
+        def step(k: int) -> Tensor:
+            flat = family.flat.detach().requires_grad_()
+            student = family.outputs(flat, chunks.inputs[k], [before[k] for before in chunks.before])
+            rows = student.detach().flatten(1, 2)
+            weight = chunks.weight[k].flatten() / chunks.weight[k].sum()
+            loss, slope = self.loss.with_gradient(family.distribution, chunks.params[k].flatten(0, 1), rows)
+            student.backward((slope * weight.unsqueeze(-1)).view_as(student))
+            assert flat.grad is not None
+            family.grad.copy_(flat.grad)
+            return (loss * weight).sum(-1)
+
+        return step
 
     def _descend(self, update: int) -> None:
         """Clip and optimizer step."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from policykd.loss.masking import masked_params
+from policykd.loss.masking import apply_mask, masked_params
+from policykd.spine.errors import InputError
 from policykd.spine.masks import as_mask, branches
 from policykd.spine.packing import Packing, packed_batch
-from policykd.spine.types import Policy
+from policykd.spine.types import Policy, RecurrentPolicy, State
 
 Array = NDArray[Any]
 _ROWS = 16_384  # of observations at once, where they are small
@@ -39,6 +41,50 @@ def predict(
     params = masked_params(policy, torch.from_numpy(batch).to(policy.device), mask, "predict")
     actions = act(policy, params, deterministic=deterministic, generator=generator)
     return np.asarray(actions[0]) if single else actions
+
+
+def predict_recurrent(
+    policy: RecurrentPolicy,
+    observation: Any,
+    memory: Memory,
+    deterministic: bool,
+    generator: torch.Generator | None = None,
+) -> tuple[Array, tuple[Array, ...]]:
+    """As `predict` for a policy with a memory: environment actions and the next state, [layers, B, H] each.
+
+    InputError for shapes that do not fit, NumericsError for a mask that allows nothing.
+    """
+    batch, single = as_batch(observation, policy.packing)
+    n = len(batch)
+    state = policy.initial_state(n) if memory.state is None else _given(policy, memory.state, n)
+    begins = memory.episode_start
+    start = np.zeros(n, np.bool_) if begins is None else np.asarray(begins, np.bool_).reshape(-1)
+    if len(start) != n:
+        raise InputError(f"episode_start has {len(start)} entries, expected {n}: one for each observation")
+    params, state = policy.step(torch.from_numpy(batch).to(policy.device), state, torch.from_numpy(start))
+    if memory.masks is not None:
+        mask = as_mask(memory.masks, (n,), branches(policy.distribution.to_json()), "predict")
+        params = apply_mask(policy.distribution, params, mask, "predict")
+    actions = act(policy, params, deterministic=deterministic, generator=generator)
+    return (np.asarray(actions[0]) if single else actions), tuple(part.cpu().numpy() for part in state)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What `predict` is given beside observations: the state of the last call (None: empty), where episodes begin [B]
+    (None: nowhere), and which actions are allowed [n] or [B, n] (None: all)."""
+
+    state: tuple[Array, ...] | None = None
+    episode_start: Array | None = None
+    masks: Array | None = None
+
+
+def _given(policy: RecurrentPolicy, state: tuple[Array, ...], n: int) -> State:
+    expected = [tuple(part.shape) for part in policy.initial_state(n)]
+    shapes = [np.shape(part) for part in state]
+    if shapes != expected:
+        raise InputError(f"state has shapes {shapes}, expected {expected}: pass what predict returned")
+    return tuple(torch.as_tensor(np.asarray(part, np.float32), device=policy.device) for part in state)
 
 
 def act(policy: Policy, params: Tensor, deterministic: bool, generator: torch.Generator | None = None) -> Array:

@@ -14,7 +14,7 @@ from policykd.spine.artifact import read_header
 from policykd.spine.config.load import load_config
 from policykd.spine.config.schema import EnvConfig
 from policykd.spine.errors import InputError
-from policykd.students.mlp import MlpStudent
+from policykd.students.student import Student
 from policykd.teachers.base import Teacher
 from policykd.teachers.load import HUB, load_teacher
 
@@ -39,7 +39,7 @@ def play(
         master = _own_teacher(Path(student))
     spec = policy_env(policy, student, env)
     alone = "teacher" if master is None and isinstance(policy, Teacher) else "student"
-    policies: list[tuple[str, MlpStudent | Teacher]] = [(alone, policy)]
+    policies: list[tuple[str, Student | Teacher]] = [(alone, policy)]
     if master is not None:
         policies.insert(0, ("teacher", master))
     for index, (label, each) in enumerate(policies):

@@ -20,6 +20,7 @@ from policykd.loss.masking import apply_mask, masked_params
 from policykd.rollout.draws import perturbed
 from policykd.rollout.envs import EnvSpec
 from policykd.rollout.lean import Driver, lean_driver
+from policykd.rollout.recurrent import GruMembers
 from policykd.rollout.vecenv import BatchEnv, Bools, Floats, make_batch
 from policykd.spine.config.schema import RolloutConfig
 from policykd.spine.errors import NumericsError
@@ -69,12 +70,13 @@ class Rollout:
 
 
 def collect(
-    shard: Shard, spec: EnvSpec, teacher: TeacherPolicy, students: Students | None, progress: Progress
+    shard: Shard, spec: EnvSpec, teacher: TeacherPolicy, students: Students | GruMembers | None, progress: Progress
 ) -> Rollout:
     """Collects one shard.
 
     `students` maps raw observations [N, *O] on the teacher's device to parameters [N, P], each slot by the member
-    that drives it; it may be None when beta is 1. Raises NumericsError for a NaN and Interrupted when asked to stop.
+    that drives it; it may be None when beta is 1. Members with a memory are new for every shard. Raises NumericsError
+    for a NaN and Interrupted when asked to stop.
     """
     if students is None and shard.beta < 1:
         raise ValueError("a shard with beta < 1 needs students to act")
@@ -143,13 +145,13 @@ def _finished(reward: Floats, done: Bools, acting: Bools) -> tuple[Floats, NDArr
 class _Driver:
     """Chooses who acts in each slot and how; keeps the teacher's labels where its forward was needed anyway."""
 
-    def __init__(self, shard: Shard, teacher: TeacherPolicy, students: Students | None) -> None:
+    def __init__(self, shard: Shard, teacher: TeacherPolicy, students: Students | GruMembers | None) -> None:
         self._shard, self._teacher, self._students = shard, teacher, students
         key = SeedKey(shard.key.root, "act", shard.key.round, shard.key.shard)
         self._rng = key.numpy()
         self._generator = key.torch(teacher.device)
         self._labels: list[Array] = []
-        self.remembers = is_recurrent(teacher)
+        self.remembers = is_recurrent(teacher) or isinstance(students, GruMembers)
         self._state = teacher.initial_state(shard.n_envs) if is_recurrent(teacher) else None
 
     def decide(
@@ -165,13 +167,13 @@ class _Driver:
         if shard.beta <= 0 and self._students is not None:
             if self._state is not None:
                 self._label(obs, mask, start)
-            return self._student_actions(obs, mask), slots
+            return self._student_actions(obs, mask, start), slots
         params = self._label(obs, mask, start)
         actions = self._teacher_actions(params)
         if shard.beta >= 1 or self._students is None:
             return actions, np.full(shard.n_envs, TEACHER, np.int32)
         teacher_acts = self._rng.random(shard.n_envs) < shard.beta
-        mixed = self._student_actions(obs, mask)
+        mixed = self._student_actions(obs, mask, start)
         mixed[teacher_acts] = actions[teacher_acts]
         return mixed, np.where(teacher_acts, TEACHER, slots).astype(np.int32)
 
@@ -191,10 +193,14 @@ class _Driver:
         self._labels.append(params.cpu().numpy())
         return params
 
-    def _student_actions(self, obs: Tensor, mask: Bools | None) -> Array:
+    def _student_actions(self, obs: Tensor, mask: Bools | None, start: Bools | None) -> Array:
         assert self._students is not None
         deterministic = self._shard.acting.student_stochastic is not True
-        params = self._students(obs)
+        if isinstance(self._students, GruMembers):
+            assert start is not None
+            params = self._students.step(obs, torch.from_numpy(start))
+        else:
+            params = self._students(obs)
         if mask is not None:
             params = apply_mask(self._teacher.distribution, params, mask)
         return act(self._teacher, params, deterministic=deterministic, generator=self._generator)

@@ -21,7 +21,8 @@ from policykd.learn.update import UpdateMetrics
 from policykd.search.choosing import LADDER, differences
 from policykd.search.standing import Candidate, Standing, key_of
 from policykd.spine.seeding import SeedKey
-from policykd.students.family import MemberSpec
+from policykd.students.family import Family, MemberSpec
+from policykd.students.mlp import MlpStudent
 from policykd.students.subset import carried, subset
 
 Floats = NDArray[np.float64]
@@ -79,7 +80,7 @@ def one_round(state: LearningState, standing: Standing, plan: Plan, index: int) 
     if not (plan.number and not local):
         visited = shard_data(session, state, index, shown=(local, plan.rounds))
         inputs, params, fresh = state.absorb(visited)
-        state.dataset.append(inputs, params)
+        state.keep(visited, inputs, params)
     with work.stage("update", round=local, rounds=plan.rounds, total=state.learner.n_updates):
         metrics = state.learner.fit(state.dataset, local, SeedKey(config.seed, "update", index), work)
     metrics = [replace(m, update=m.update + plan.first * state.learner.n_updates) for m in metrics]
@@ -99,7 +100,9 @@ def _candidate(
     for name, values in (("agreement", fresh.agreement), ("validation_kl", fresh.loss)):
         if values and not np.isnan(values[member]):
             measured[name] = values[member]
-    return Candidate(state.family.specs[member], index, state.timesteps, state.student_now(member), measured)
+    student = state.student_now(member)
+    assert isinstance(student, MlpStudent)  # `policykd.search.run.shrink_config`
+    return Candidate(state.family.specs[member], index, state.timesteps, student, measured)
 
 
 def _rung(state: LearningState, standing: Standing, plan: Plan, index: int) -> None:
@@ -118,6 +121,7 @@ def _rung(state: LearningState, standing: Standing, plan: Plan, index: int) -> N
     standing.dropped |= {specs[i] for i in np.flatnonzero(out)}
     standing.stopped |= {specs[i] for i in np.flatnonzero(idle & ~out)}
     if len(keep) < len(specs):
+        assert isinstance(state.family, Family)
         family, origin = subset(state.family, keep)
         state.learner = state.learner.replaced(family, origin, carried)
         state.family = family

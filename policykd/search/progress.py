@@ -82,4 +82,4 @@ def _specs(specs: tuple[MemberSpec, ...]) -> list[list[int]]:
 
 
 def _parsed(specs: list[list[int]]) -> tuple[MemberSpec, ...]:
-    return tuple(MemberSpec(*spec) for spec in specs)
+    return tuple(MemberSpec(depth, width, seed) for depth, width, seed in specs)

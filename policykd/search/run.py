@@ -25,6 +25,11 @@ KEEP = 0.99
 
 def shrink_config(config: Config) -> Config:
     """The configuration of a search; InputError for what a search has no use for."""
+    if config.student.kind != "mlp":
+        raise InputError(
+            f"student.kind {config.student.kind}: policykd shrink of this version searches among students of kind mlp; "
+            "train several widths at once with policykd distill student.width=[8,16,32]"
+        )
     if config.student.seeds != 1:
         raise InputError(
             f"student.seeds {config.student.seeds}: policykd shrink adds seeds where they decide: set search.seeds"

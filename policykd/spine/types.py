@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from policykd.loss.distributions import Distribution
 
 Array = NDArray[Any]
-State: TypeAlias = "tuple[torch.Tensor, torch.Tensor]"  # (hidden, cell), each [layers, B, H]
+State: TypeAlias = "tuple[torch.Tensor, ...]"  # (hidden, cell) of an LSTM, (hidden,) of a GRU, each [layers, B, H]
 
 
 class Policy(Protocol):

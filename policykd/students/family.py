@@ -22,6 +22,7 @@ from policykd.spine.seeding import SeedKey
 from policykd.spine.types import Footprint
 
 Activation = Literal["tanh", "relu"]
+Kind = Literal["mlp", "gru"]
 # Multiply-accumulates per state that cost as much as the kernel launches of one more group (measured on one CPU core:
 # about 0.15 ms of launches against about 15 G multiply-accumulates/s at batch 256, forward and backward).
 _GROUP_OVERHEAD_MACS = 4000
@@ -29,19 +30,27 @@ _GROUP_OVERHEAD_MACS = 4000
 
 @dataclass(frozen=True, order=True)
 class MemberSpec:
-    """One architecture of the family; `seed` numbers members that differ by their initial weights only."""
+    """One architecture of the family; `seed` numbers members that differ by their initial weights only.
+
+    `kind` mlp: `depth` hidden layers of `width` units. gru: one recurrent layer of `width` units (depth 1), and a
+    linear head.
+    """
 
     depth: int
     width: int
     seed: int = 0
+    kind: Kind = "mlp"
 
     def sizes(self, n_inputs: int, n_outputs: int) -> list[tuple[int, int]]:
-        """(inputs, outputs) of each dense layer."""
+        """(inputs, outputs) of each dense layer of an MLP."""
         hidden = [self.width] * self.depth
         return list(zip([n_inputs, *hidden], [*hidden, n_outputs], strict=True))
 
     def footprint(self, n_inputs: int, n_outputs: int) -> Footprint:
         """Parameters and multiply-accumulates, known before training starts."""
+        if self.kind == "gru":
+            macs = 3 * self.width * (n_inputs + self.width) + self.width * n_outputs
+            return Footprint(params=macs + 4 * self.width + n_outputs, constants=2 * n_inputs, macs=macs)
         sizes = self.sizes(n_inputs, n_outputs)
         macs = sum(i * o for i, o in sizes)
         return Footprint(params=macs + sum(o for _, o in sizes), constants=2 * n_inputs, macs=macs)
@@ -54,7 +63,7 @@ def members_of(config: StudentConfig) -> list[MemberSpec]:
     specs = set()
     for width, depth, seed in product(widths, depths, range(config.seeds)):
         assert isinstance(width, int)
-        specs.add(MemberSpec(depth, width if depth else 0, seed))
+        specs.add(MemberSpec(depth, width if depth else 0, seed, config.kind))
     return sorted(specs)
 
 

@@ -14,22 +14,22 @@ from policykd.spine.device import resolve_device
 from policykd.spine.errors import InputError, brief
 from policykd.spine.packing import packing_from_json
 from policykd.spine.types import Array
-from policykd.students.numpy_backend import NumpyStudent
+from policykd.students.numpy_backend import NumpyGruStudent, NumpyStudent
 
 if TYPE_CHECKING:
-    from policykd.students.mlp import MlpStudent
+    from policykd.students.student import Student
 
 _MAX_LAYERS, _MAX_BRANCHES = 1_000, 100_000
 _N_MEANS = {"Categorical": "n", "Bernoulli": "n", "DiagGaussian": "dim", "SquashedDiagGaussian": "dim"}
 
 
 @overload
-def load_student(path: str | Path, *, backend: Literal["torch"] = "torch", device: str = "cpu") -> MlpStudent: ...
+def load_student(path: str | Path, *, backend: Literal["torch"] = "torch", device: str = "cpu") -> Student: ...
 @overload
 def load_student(path: str | Path, *, backend: Literal["numpy"], device: str = "cpu") -> NumpyStudent: ...
 def load_student(
     path: str | Path, *, backend: Literal["torch", "numpy"] = "torch", device: str = "cpu"
-) -> MlpStudent | NumpyStudent:
+) -> Student | NumpyStudent:
     """The student in `path`, a file or a run folder that holds student.safetensors.
 
     `backend="numpy"` needs neither torch nor gymnasium. Raises InputError for a file that is not a whole student.
@@ -44,13 +44,16 @@ def load_student(
     if backend == "torch":
         device = resolve_device(device)
     try:
-        plain = NumpyStudent(tensors, document)
+        recurrent = document["architecture"]["kind"] == "gru"
+        plain = (NumpyGruStudent if recurrent else NumpyStudent)(tensors, document)
         plain.predict_packed(np.zeros((1, *plain.packing.shape), np.float32), deterministic=True)
         if backend == "numpy":
             return plain
+
+        from policykd.students.gru import GruStudent
         from policykd.students.mlp import MlpStudent
 
-        return MlpStudent.from_artifact(tensors, document, device)
+        return (GruStudent if recurrent else MlpStudent).from_artifact(tensors, document, device)
     except (
         InputError,
         KeyError,
@@ -83,9 +86,10 @@ def _check(path: Path, tensors: dict[str, Array], document: dict[str, Any]) -> N
 def _expected_shapes(path: Path, document: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     try:
         architecture, distribution = document["architecture"], document["distribution"]
-        kind, layers = architecture["kind"], [_pair(sizes) for sizes in architecture["layers"][:_MAX_LAYERS]]
-        known = kind == "mlp" and architecture["activation"] in ("tanh", "relu") and document["action_map"]["kind"]
-        if not known or not float(architecture["normaliser_limit"]) > 0:
+        kind = architecture["kind"]
+        layers = _gru_ends(architecture) if kind == "gru" else [_pair(s) for s in architecture["layers"][:_MAX_LAYERS]]
+        known = kind == "gru" or (kind == "mlp" and architecture["activation"] in ("tanh", "relu"))
+        if not (known and document["action_map"]["kind"]) or not float(architecture["normaliser_limit"]) > 0:
             raise InputError(f"{path}: architecture {brief(kind)} is not known to this version; update policykd")
         family = distribution["type"]
         branches = distribution["nvec"] if family == "MultiCategorical" else [distribution[_N_MEANS[family]]]
@@ -107,11 +111,26 @@ def _expected_shapes(path: Path, document: dict[str, Any]) -> dict[str, tuple[in
             "outputs; the file is damaged"
         )
     shapes: dict[str, tuple[int, ...]] = {"normaliser.mean": (layers[0][0],), "normaliser.scale": (layers[0][0],)}
-    for k, (i, o) in enumerate(layers):
+    if kind == "gru":
+        shapes |= _gru_shapes(layers)
+    for k, (i, o) in enumerate(layers if kind == "mlp" else ()):
         shapes[f"layers.{k}.weight"], shapes[f"layers.{k}.bias"] = (i, o), (o,)
     if family.endswith("Gaussian"):
         shapes["log_std"] = (outputs,)
     return shapes
+
+
+def _gru_ends(architecture: dict[str, Any]) -> list[tuple[int, int]]:
+    """(inputs, hidden), (hidden, outputs)."""
+    inputs, hidden, outputs = sizes_of([architecture[name] for name in ("inputs", "hidden", "outputs")])
+    return [(inputs, hidden), (hidden, outputs)]
+
+
+def _gru_shapes(ends: list[tuple[int, int]]) -> dict[str, tuple[int, ...]]:
+    """As `policykd.students.gru.gru_shapes`, without torch."""
+    (inputs, hidden), (_, outputs) = ends
+    unit = {"gru.input": (3 * hidden, inputs), "gru.state": (3 * hidden, hidden), "gru.bias": (3 * hidden,)}
+    return {**unit, "gru.new_bias": (hidden,), "head.weight": (hidden, outputs), "head.bias": (outputs,)}
 
 
 def _pair(sizes: Any) -> tuple[int, int]:

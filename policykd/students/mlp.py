@@ -1,30 +1,27 @@
-"""One student: normaliser, dense layers, distribution, action map. Raw observations in."""
+"""A feed-forward student: normaliser, dense layers, distribution, action map. Raw observations in."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from policykd.loss.acting import predict
-from policykd.loss.distributions import Distribution, distribution_from_json
+from policykd.loss.distributions import Distribution
 from policykd.spine.actions import ActionMap
-from policykd.spine.packing import Packing, packing_of
-from policykd.spine.spaces import decode_space, encode_space
 from policykd.spine.types import Array, Footprint
 from policykd.students.family import Activation
 from policykd.students.normaliser import Normaliser
+from policykd.students.student import Student, shared_fields
 
 if TYPE_CHECKING:
     from gymnasium import Space
 
 
 @dataclass(frozen=True, eq=False)
-class MlpStudent:
+class MlpStudent(Student):
     """A multilayer perceptron that acts. `layers`: (weight [in, out], bias [out]) each; `log_std` [A] or empty."""
 
     normaliser: Normaliser
@@ -38,16 +35,7 @@ class MlpStudent:
     provenance: dict[str, Any] = field(default_factory=dict)
     generator: torch.Generator = field(default_factory=torch.Generator, compare=False)
     masked: bool = False  # learned with action masks, and needs them to act
-
-    @cached_property
-    def packing(self) -> Packing:
-        """How observations become one array, and its features."""
-        return packing_of(self.observation_space)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights lie."""
-        return self.log_std.device
+    kind: ClassVar[str] = "mlp"
 
     @property
     def footprint(self) -> Footprint:
@@ -57,8 +45,6 @@ class MlpStudent:
 
     def to(self, device: torch.device | str) -> MlpStudent:
         """The same student on another device."""
-        from dataclasses import replace
-
         layers = tuple((w.to(device), b.to(device)) for w, b in self.layers)
         generator = torch.Generator(device=device)
         return replace(self, layers=layers, log_std=self.log_std.to(device), generator=generator)
@@ -88,9 +74,9 @@ class MlpStudent:
         """
         return predict(self, observation, deterministic, self.generator, action_masks), state
 
-    def seed(self, seed: int) -> None:
-        """Seeds the draws of stochastic actions."""
-        self.generator.manual_seed(seed)
+    def signed(self, provenance: dict[str, Any]) -> Self:
+        """The same student with this origin."""
+        return replace(self, provenance=provenance)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Sent to another process as arrays: torch would hold a file open for every tensor."""
@@ -100,56 +86,26 @@ class MlpStudent:
         del fields["generator"]
         return _received, ({**fields, **more},)
 
-    def to_artifact(self) -> tuple[dict[str, Array], dict[str, Any]]:
-        """Tensors and header document for `save_artifact`."""
-        tensors: dict[str, Array] = {"normaliser.mean": self.normaliser.mean, "normaliser.scale": self.normaliser.scale}
+    def weights(self) -> dict[str, Tensor]:
+        """Every weight and bias by its name in the file, without normaliser and log_std."""
+        found = dict[str, Tensor]()
         for k, (weight, bias) in enumerate(self.layers):
-            tensors[f"layers.{k}.weight"] = weight.cpu().numpy()
-            tensors[f"layers.{k}.bias"] = bias.cpu().numpy()
-        if len(self.log_std):
-            tensors["log_std"] = self.log_std.cpu().numpy()
-        footprint = self.footprint
-        document = {
-            "architecture": {
-                "kind": "mlp",
-                "activation": self.activation,
-                "layers": [list(w.shape) for w, _ in self.layers],
-                "normaliser_limit": self.normaliser.limit,
-            },
-            "observation_space": encode_space(self.observation_space),
-            "action_space": encode_space(self.action_space),
-            "distribution": self.distribution.to_json(),
-            "action_map": self.action_map.to_json(),
-            "params": footprint.params,
-            "constants": footprint.constants,
-            "macs": footprint.macs,
-            "provenance": self.provenance,
-        }
-        if self.masked:
-            document["masked"] = True
-        return tensors, document
+            found |= {f"layers.{k}.weight": weight, f"layers.{k}.bias": bias}
+        return found
+
+    def architecture(self) -> dict[str, Any]:
+        """The header's `architecture`, without `kind` and `normaliser_limit`."""
+        return {"activation": self.activation, "layers": [list(w.shape) for w, _ in self.layers]}
 
     @classmethod
     def from_artifact(cls, tensors: dict[str, Array], document: dict[str, Any], device: str = "cpu") -> MlpStudent:
         """The inverse of `to_artifact`; shapes were checked by the loader."""
         architecture = document["architecture"]
-        moved = {name: torch.from_numpy(np.array(value)).to(device) for name, value in tensors.items()}
-        count = len(architecture["layers"])
-        return cls(
-            normaliser=Normaliser(
-                tensors["normaliser.mean"], tensors["normaliser.scale"], float(architecture["normaliser_limit"])
-            ),
-            layers=tuple((moved[f"layers.{k}.weight"], moved[f"layers.{k}.bias"]) for k in range(count)),
-            log_std=moved.get("log_std", torch.zeros(0, device=device)),
-            activation=architecture["activation"],
-            distribution=distribution_from_json(document["distribution"]),
-            action_map=ActionMap.from_json(document["action_map"]),
-            observation_space=decode_space(document["observation_space"]),
-            action_space=decode_space(document["action_space"]),
-            provenance=document["provenance"],
-            generator=torch.Generator(device=device),
-            masked=document.get("masked", False) is True,
+        names = [(f"layers.{k}.weight", f"layers.{k}.bias") for k in range(len(architecture["layers"]))]
+        layers = tuple(
+            (torch.tensor(tensors[w], device=device), torch.tensor(tensors[b], device=device)) for w, b in names
         )
+        return cls(layers=layers, activation=architecture["activation"], **shared_fields(tensors, document, device))
 
 
 def _received(fields: dict[str, Any]) -> MlpStudent:

@@ -14,7 +14,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from policykd.loss.acting import act, as_batch
+from policykd.loss.acting import Memory, predict_recurrent
 from policykd.spine.errors import InputError
 from policykd.spine.types import Footprint
 from policykd.teachers.base import Array, Forward, Teacher
@@ -27,7 +27,10 @@ from policykd.teachers.tensors import MAX_LAYERS, mismatch, tensor
 if TYPE_CHECKING:
     from policykd.spine.types import State
 
-NOTE = "the teacher has a memory (LSTM); a student of it has none, and sees one observation at a time"
+NOTE = (
+    "the teacher has a memory (LSTM); a student of kind mlp has none, and sees one observation at a time: with "
+    "student.kind=gru it has one too"
+)
 _PREFIX = "lstm_actor."
 
 
@@ -160,24 +163,7 @@ class RecurrentTeacher(Teacher):
         `episode_start` no episode begins. InputError for shapes that do not fit, and for masks."""
         if action_masks is not None:
             raise InputError(f"{self.info.source}: was trained without action masks, and takes none")
-        batch, single = as_batch(observation, self.packing)
-        n = len(batch)
-        memory = self.initial_state(n) if state is None else self._given(state, n)
-        start = np.zeros(n, np.bool_) if episode_start is None else np.asarray(episode_start, np.bool_).reshape(-1)
-        if len(start) != n:
-            raise InputError(f"episode_start has {len(start)} entries, expected {n}: one for each observation")
-        seen = torch.from_numpy(batch).to(self.device)
-        params, memory = self.step(seen, memory, torch.from_numpy(start))
-        actions = act(self, params, deterministic=deterministic, generator=self._generator)
-        return (np.asarray(actions[0]) if single else actions), tuple(part.cpu().numpy() for part in memory)
-
-    def _given(self, state: tuple[Array, ...], n: int) -> State:
-        expected = tuple(self.initial_state(n)[0].shape)
-        shapes = [np.shape(part) for part in state]
-        if shapes != [expected, expected]:
-            raise InputError(f"state has shapes {shapes}, expected two of {expected}: pass what predict returned")
-        hidden, cell = (torch.as_tensor(np.asarray(part, np.float32), device=self.device) for part in state)
-        return hidden, cell
+        return predict_recurrent(self, observation, Memory(state, episode_start), deterministic, self._generator)
 
 
 def is_recurrent(spec: ModelSpec) -> bool:

@@ -8,7 +8,7 @@ in every round but goes on, and the learning rate falls over the whole run.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,14 +24,14 @@ from policykd.rollout.collect import Rollout, Shard, collect, label
 from policykd.rollout.schedules import beta_schedule
 from policykd.spine.packing import Packing
 from policykd.spine.seeding import SeedKey
-from policykd.students.mlp import MlpStudent
+from policykd.students.student import Student
 
 
 @dataclass(frozen=True)
 class Distilled:
     """The chosen student, the member's index, and how the members stood on the selection seeds."""
 
-    student: MlpStudent
+    student: Student
     member: int
     selection: Selection
     timesteps: int
@@ -54,7 +54,7 @@ def one_round(session: Session, state: LearningState, index: int) -> None:
     visited = shard_data(session, state, index)
     inputs, params, fresh = state.absorb(visited)
     with work.stage("update", round=index, rounds=rounds, total=state.learner.n_updates):
-        dropped = state.dataset.append(inputs, params)
+        dropped = state.keep(visited, inputs, params)
         metrics = state.learner.fit(state.dataset, index, SeedKey(config.seed, "update", index), work)
     if dropped and state.dataset.dropped == dropped:
         work.tracker.note(
@@ -88,7 +88,8 @@ def _collect(session: Session, state: LearningState, index: int, shown: tuple[in
     with work.stage("collect", round=shown[0], rounds=shown[1], total=r.n_envs * r.n_steps):
         rollout = collect(shard, session.spec, session.teacher, state.actors(r.n_envs), work)
     with work.stage("label", round=shown[0], rounds=shown[1]):
-        return _tables(rollout, label(rollout, session.teacher, work), session.teacher.packing)
+        tables = _tables if config.student.kind == "mlp" else _sequences
+        return tables(rollout, label(rollout, session.teacher, work), session.teacher.packing)
 
 
 def _tables(rollout: Rollout, params: NDArray[np.float32], packing: Packing) -> dict[str, NDArray[Any]]:
@@ -102,3 +103,16 @@ def _tables(rollout: Rollout, params: NDArray[np.float32], packing: Packing) -> 
         "returns": rollout.returns,
         "slot": rollout.slot,
     }
+
+
+def _sequences(rollout: Rollout, params: NDArray[np.float32], packing: Packing) -> dict[str, NDArray[Any]]:
+    """The same rows for students with a memory: one environment after the other, each in the order of its steps; and
+    `start` [M], where an episode begins."""
+
+    def turned(values: NDArray[Any]) -> NDArray[Any]:
+        return np.ascontiguousarray(np.swapaxes(values, 0, 1))
+
+    acting, start = turned(rollout.acting), turned(rollout.start)
+    start[:, 0] = True  # every shard starts at a reset
+    by_env = replace(rollout, observation=turned(rollout.observation), acting=acting, actor=turned(rollout.actor))
+    return {**_tables(by_env, turned(params), packing), "start": start.reshape(-1)[acting.reshape(-1)]}

@@ -49,14 +49,31 @@ class EnvConfig(Section):
 class StudentConfig(Section):
     """The student's architecture. A list trains a family: every width x depth x seed, on one shared data set."""
 
-    kind: Literal["mlp"] = "mlp"
+    kind: Literal["mlp", "gru"] = "mlp"
+    """mlp: `depth` hidden layers. gru: a memory of `width` numbers and a linear head, for what one observation does not
+    tell."""
     width: Auto | Width | Annotated[list[Width], Field(min_length=1)] = "auto"
-    """Units of each hidden layer."""
+    """Units of each hidden layer; numbers that a gru remembers."""
     depth: Depth | Annotated[list[Depth], Field(min_length=1)] = 2
     """Hidden layers; 0 is a linear policy."""
     activation: Literal["tanh", "relu"] = "tanh"
     seeds: Positive = 1
     """Members per architecture that differ by their initial weights."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_recurrent_layer(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("kind") == "gru":
+            return {"depth": 1, **given}
+        return given
+
+    @model_validator(mode="after")
+    def _fits_kind(self) -> Self:
+        if self.kind == "gru" and self.depth not in (1, [1]):
+            raise ValueError(f"depth {self.depth}: a gru has one recurrent layer: leave student.depth out")
+        if self.kind == "gru" and self.activation != "tanh":
+            raise ValueError(f"activation {self.activation} has no effect on a gru: leave student.activation out")
+        return self
 
 
 class LossConfig(Section):
@@ -263,7 +280,9 @@ class TrainConfig(Section):
     """A teacher trained with stable-baselines3 or sb3-contrib."""
 
     env: EnvConfig
-    algo: Literal["ppo", "a2c", "dqn", "sac", "td3", "ddpg", "trpo", "qrdqn", "tqc", "ars"]
+    algo: Literal[
+        "ppo", "a2c", "dqn", "sac", "td3", "ddpg", "trpo", "qrdqn", "tqc", "ars", "maskable_ppo", "recurrent_ppo"
+    ]
     timesteps: Positive
     n_envs: Positive = 1
     seed: Seed = 0

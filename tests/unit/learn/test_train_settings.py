@@ -87,10 +87,14 @@ def test_wrong_policy_values(given: dict[str, Any], message: str) -> None:
 
 
 def test_policy_follows_from_the_observations() -> None:
-    assert policy_name(spaces.Box(-1, 1, (3,))) == "MlpPolicy"
-    assert policy_name(spaces.Box(0, 255, (84, 84, 1), np.uint8)) == "CnnPolicy"
+    vector, image = spaces.Box(-1, 1, (3,)), spaces.Box(0, 255, (84, 84, 1), np.uint8)
+    several = spaces.Dict({"a": spaces.Discrete(2)})
+    assert [policy_name("ppo", space) for space in (vector, image)] == ["MlpPolicy", "CnnPolicy"]
+    assert [policy_name(algo, several) for algo in ("ppo", "sac")] == ["MultiInputPolicy"] * 2
+    recurrent = [policy_name("recurrent_ppo", space) for space in (vector, image, several)]
+    assert recurrent == ["MlpLstmPolicy", "CnnLstmPolicy", "MultiInputLstmPolicy"]
     with pytest.raises(InputError, match="FlattenObservation"):
-        policy_name(spaces.Dict({"a": spaces.Discrete(2)}))
+        policy_name("ars", several)
     with pytest.raises(InputError, match="ars has no CnnPolicy"):
         policy_kwargs("ars", "CnnPolicy", {})
 

@@ -1,0 +1,163 @@
+"""S recurrent students trained at once: one flat parameter vector as `policykd.students.family.Family` has, and a plain
+loop over the members, since torch's kernel of a GRU knows one set of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from policykd.loss.distributions import Distribution
+from policykd.spine.seeding import SeedKey
+from policykd.students.family import MemberSpec
+from policykd.students.gru import Parts, gru_scan, gru_shapes
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Rows of consecutive steps, one episode after the other. `begin`, `length` [E]."""
+
+    begin: Tensor
+    length: Tensor
+
+    @classmethod
+    def of(cls, start: Tensor) -> Episodes:
+        """Of rows whose `start` [M] is True where an episode begins; the first row always does."""
+        begins = start.to(torch.bool).clone()
+        begins[:1] = True
+        begin = begins.nonzero().squeeze(-1)
+        ends = torch.cat([begin[1:], begin.new_tensor([len(start)])])
+        return cls(begin, ends - begin)
+
+    @property
+    def order(self) -> tuple[Tensor, Tensor]:
+        """The rows [M] as torch packs sequences, step by step with the longest episode first; and how many episodes
+        still run at each step [T], on the CPU."""
+        rank = torch.empty_like(self.length)
+        rank[torch.argsort(self.length, descending=True, stable=True)] = torch.arange(
+            len(rank), device=rank.device, dtype=rank.dtype
+        )
+        episode = torch.repeat_interleave(torch.arange(len(rank), device=rank.device), self.length)
+        step = torch.arange(len(episode), device=rank.device) - self.begin[episode]
+        order = torch.argsort(step * len(rank) + rank[episode])
+        return order, torch.bincount(step).cpu()
+
+
+class GruFamily:
+    """The trainable students. Members are ordered by (depth, width, seed), whatever order they were asked for in.
+
+    `flat` holds, member after member, the weights of `gru_shapes`, then every log_std; `grad` has the same layout.
+    """
+
+    def __init__(
+        self,
+        specs: Iterable[MemberSpec],
+        n_inputs: int,
+        distribution: Distribution,
+        *,
+        root_seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.specs = tuple(sorted(specs))
+        self.n_inputs, self.distribution = n_inputs, distribution
+        self.device = torch.device(device)
+        self.n_means = distribution.n_means
+        n_log_std = distribution.n_params - distribution.n_means
+        self._layout, end = [], 0
+        for spec in self.specs:
+            places = {}
+            for name, shape in gru_shapes(n_inputs, spec.width, self.n_means).items():
+                places[name] = (end, shape)
+                end += int(np.prod(shape))
+            self._layout.append(places)
+        self._weights = end
+        self.flat = torch.zeros(end + len(self.specs) * n_log_std, device=self.device)
+        self.grad = torch.zeros_like(self.flat)
+        shape = (len(self.specs), 1, n_log_std)
+        self.log_std = self.flat[end:].view(shape)  # [S, 1, A], empty when the distribution has none
+        self.d_log_std = self.grad[end:].view(shape)
+        for index in range(len(self.specs)):
+            self._initialise(index, root_seed)
+
+    def __len__(self) -> int:
+        return len(self.specs)
+
+    def parts(self, index: int, flat: Tensor | None = None) -> Parts:
+        """The member's weights by name, as views of the family's vector, or of another of its layout."""
+        source = self.flat if flat is None else flat
+        places = self._layout[index].items()
+        return {name: source[at : at + int(np.prod(shape))].view(shape) for name, (at, shape) in places}
+
+    def member_parts(self, index: int) -> Parts:
+        """The member's weights by name, as copies."""
+        return {name: part.clone() for name, part in self.parts(index).items()}
+
+    def member_log_std(self, index: int) -> Tensor:
+        """The member's log_std [A], empty when the distribution has none."""
+        return self.log_std[index, 0].clone()
+
+    @torch.no_grad()
+    def scan(self, inputs: Tensor, episodes: Episodes) -> list[Tensor]:
+        """What each member remembers after each row [M, H], for normalised inputs [M, O] of whole episodes."""
+        order, sizes = episodes.order
+        packed = PackedSequence(inputs[order], sizes)
+        found = []
+        for index, spec in enumerate(self.specs):
+            hidden = inputs.new_zeros(1, int(sizes[0]), spec.width)
+            after = torch.empty(len(inputs), spec.width, device=inputs.device)
+            after[order] = gru_scan(self.parts(index), packed, hidden)[0]
+            found.append(after)
+        return found
+
+    @torch.no_grad()
+    def along(self, inputs: Tensor, start: Tensor) -> Tensor:
+        """Distribution parameters [S, M, P] for normalised inputs [M, O]; `start` [M] says where episodes begin."""
+        hidden = self.scan(inputs, Episodes.of(start))
+        return torch.stack([self._params(i, self.parts(i), h, self.log_std) for i, h in enumerate(hidden)])
+
+    def outputs(self, flat: Tensor, inputs: Tensor, before: list[Tensor]) -> Tensor:
+        """Distribution parameters [S, B, T, P] for normalised inputs [B, T, O], from what each member remembers before
+        them [B, H] on; `flat` is a vector in the family's layout that may record a gradient."""
+        log_std, found = flat[self._weights :].view(self.log_std.shape), []
+        for index in range(len(self)):
+            parts = self.parts(index, flat)
+            hidden, _ = gru_scan(parts, inputs, before[index].unsqueeze(0))
+            found.append(self._params(index, parts, hidden, log_std))
+        return torch.stack(found)
+
+    def member_grad_norms(self) -> Tensor:
+        """The gradient norm of each member [S]."""
+        squares = self.d_log_std.square().sum((1, 2))
+        for index in range(len(self)):
+            for part in self.parts(index, self.grad).values():
+                squares[index] += part.square().sum()
+        return squares.sqrt()
+
+    def scale_member_grads(self, factors: Tensor) -> None:
+        """Multiplies each member's gradient by its factor [S]."""
+        self.d_log_std.mul_(factors.view(-1, 1, 1))
+        for index in range(len(self)):
+            for part in self.parts(index, self.grad).values():
+                part.mul_(factors[index])
+
+    def _params(self, index: int, parts: Parts, hidden: Tensor, log_std: Tensor) -> Tensor:
+        """Parameters [..., P] for what the member remembers [..., H]."""
+        means = hidden @ parts["head.weight"] + parts["head.bias"]
+        own = log_std[index, 0]
+        return torch.cat([means, own.expand(*means.shape[:-1], -1)], -1) if len(own) else means
+
+    def _initialise(self, index: int, root_seed: int) -> None:
+        """Uniform in +-1/sqrt(H) as torch.nn.GRU, the head a tenth of it and without bias; z starts near 0.73, so that
+        memories last; each architecture has its own stream."""
+        spec, parts = self.specs[index], self.parts(index)
+        rng = SeedKey(root_seed, "init").numpy(spec.depth, spec.width, spec.seed, 1)
+        scale = 1.0 / np.sqrt(spec.width)
+        for name, part in parts.items():
+            values = rng.uniform(-scale, scale, tuple(part.shape)).astype(np.float32)
+            part.copy_(torch.from_numpy(values * (0.1 if name == "head.weight" else 1.0)))
+        parts["head.bias"].zero_()
+        parts["gru.bias"][spec.width : 2 * spec.width].add_(1.0)
