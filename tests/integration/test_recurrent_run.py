@@ -52,7 +52,7 @@ def test_a_recurrent_teacher_becomes_a_student(teacher: Path, tmp_path: Path) ->
     config = small(teacher)
     notes = Notes()
     run = api.distill(config, out=tmp_path / "run", tracker=notes)
-    assert any("a student of it has none" in line for line in notes.lines)
+    assert any("a student of kind mlp has none" in line for line in notes.lines)
     result = run.result
     assert result["teacher"]["algo"] == "recurrent_ppo"
     assert result["student"]["return"]["mean"] > 2 * result["random"]["return"]["mean"]
