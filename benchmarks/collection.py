@@ -31,6 +31,7 @@ from policykd.spine.tracker import NullTracker
 from policykd.spine.types import Array
 from policykd.students.family import Family, members_of
 from policykd.students.mlp import MlpStudent
+from policykd.students.view import View
 from policykd.teachers.base import Teacher
 from policykd.teachers.load import load_teacher
 
@@ -121,7 +122,7 @@ def _case(source: Path) -> Case:
         family.groups[0].weights[k][0].copy_(weight)
         family.groups[0].biases[k][0, 0].copy_(bias)
     family.log_std.copy_(student.log_std.view(family.log_std.shape))
-    members = Members(family, student.normaliser, teacher.packing)
+    members = Members(family, student.normaliser, View.of(None, teacher.observation_space, teacher.packing))
     return Case(teacher, members, env_spec(config.env, teacher.info.env_id), config)
 
 

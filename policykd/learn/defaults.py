@@ -17,6 +17,7 @@ from policykd.spine.errors import InputError
 from policykd.spine.types import Array, TeacherInfo, TeacherPolicy
 from policykd.spine.wrappers import written
 from policykd.students.family import members_of
+from policykd.students.view import View
 
 _STEPS_PER_ROUND = 4096
 _LEAST_ENVS = 4
@@ -35,7 +36,7 @@ class Measured:
 
 def resolve(config: Config, info: TeacherInfo, teacher: TeacherPolicy, spec: EnvSpec, measured: Measured) -> Config:
     """The configuration without any `auto`. Raises InputError when the values do not fit together."""
-    n_inputs = teacher.packing.n_features
+    n_inputs = View.of(config.student.keys, teacher.observation_space, teacher.packing).packing.n_features
     student = config.student
     width = student.width
     if width == "auto":

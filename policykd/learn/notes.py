@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from policykd.spine.config.schema import Config
 from policykd.students.family import MemberSpec, members_of
+from policykd.students.view import View
 from policykd.teachers.base import Teacher
 
 
 def notes_of(config: Config, teacher: Teacher) -> list[str]:
     """The notes of a run whose configuration has no `auto` left."""
-    n_inputs, n_means = teacher.packing.n_features, teacher.distribution.n_means
+    view = View.of(config.student.keys, teacher.observation_space, teacher.packing)
+    n_inputs, n_means = view.packing.n_features, teacher.distribution.n_means
 
     def params(spec: MemberSpec) -> int:
         return spec.footprint(n_inputs, n_means).params

@@ -68,9 +68,10 @@ def prove(session: Session, student: Student, *, number: int = 0, before: Paired
 def analysed(session: Session, student: Student) -> dict[str, Any]:
     """analysis.json, over the states of a few episodes of the student on selection seeds."""
     seeds = session.select_seeds[:_ANALYSED]
-    actor = policy_actor(student, session.config.evaluate.deterministic, session.config.seed)
+    acting = session.acting(student)
+    actor = policy_actor(acting, session.config.evaluate.deterministic, session.config.seed)
     episodes = run_episodes(session.spec, actor, seeds, session.work, keep_visited=_VISITED_FOR_ANALYSIS)
-    return analysis(session.teacher, student, episodes.visited, episodes.masks, episodes=len(seeds))
+    return analysis(session.teacher, acting, episodes.visited, episodes.masks, episodes=len(seeds))
 
 
 def demand_of(session: Session) -> Demand | None:

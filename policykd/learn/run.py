@@ -29,6 +29,7 @@ from policykd.spine.tracker import Fanout, TensorBoardTracker, Tracker
 from policykd.students.family import members_of
 from policykd.students.load import load_student
 from policykd.students.student import Student
+from policykd.students.view import View
 from policykd.teachers.base import Teacher
 from policykd.teachers.load import HUB, load_teacher
 
@@ -83,10 +84,11 @@ def open_task(config: Config, teacher: Any, env: Callable[..., Any] | None) -> T
     refuse_shared_seeds(config, config.evaluate.select_episodes)
     named = teacher if teacher is not None else config.teacher
     loaded = load_teacher(named, env_id=config.env.id, vec_normalize=config.vec_normalize, trust=config.trust)
-    if loaded.packing.n_features > MAX_INPUTS:
+    view = View.of(config.student.keys, loaded.observation_space, loaded.packing)
+    if view.packing.n_features > MAX_INPUTS:
         raise InputError(
-            f"{loaded.info.source}: observes {loaded.packing.n_features} numbers "
-            f"({describe_space(loaded.observation_space)[:80]}), and students of this version, which are MLPs, take at "
+            f"{loaded.info.source}: observes {view.packing.n_features} numbers "
+            f"({describe_space(view.space)[:80]}), and students of this version, which are MLPs, take at "
             f"most {MAX_INPUTS}: use a teacher that was trained on smaller observations"
         )
     if env is not None:

@@ -61,6 +61,6 @@ def select(session: Session, state: LearningState, round_index: int) -> None:
     with work.stage("select", round=round_index, rounds=config.rollout.rounds, total=len(state.family) * len(seeds)):
         for member in range(len(state.family)):
             student = state.student_of(round_index, member)
-            actor = policy_actor(student, config.evaluate.deterministic, config.seed)
+            actor = policy_actor(session.acting(student), config.evaluate.deterministic, config.seed)
             means.append(float(np.mean(run_episodes(session.spec, actor, seeds, work).returns)))
     selection.returns[round_index] = means

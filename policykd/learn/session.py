@@ -19,6 +19,8 @@ from policykd.spine.errors import InputError
 from policykd.spine.files import write_atomic
 from policykd.spine.stop import StopFlag
 from policykd.spine.tracker import Tracker
+from policykd.students.student import Student
+from policykd.students.view import Partial, View, seeing
 from policykd.teachers.base import Teacher
 
 _VISITED_FOR_STATISTICS = 4096
@@ -74,6 +76,16 @@ class Session:
     def attempts(self) -> int:
         """To show on fresh seeds that a student holds what is demanded; the error is split among them."""
         return 1 if self.config.search is None else self.config.search.attempts
+
+    @property
+    def view(self) -> View:
+        """What the student sees of the environment."""
+        space, packing = self.teacher.observation_space, self.spec.packing or self.teacher.packing
+        return View.of(self.config.student.keys, space, packing)
+
+    def acting(self, student: Student) -> Student | Partial:
+        """The student as it acts in this run's environment."""
+        return seeing(student, self.teacher.observation_space, self.spec.packing or self.teacher.packing)
 
     @property
     def select_seeds(self) -> range:

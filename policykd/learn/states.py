@@ -71,9 +71,9 @@ class LearningState:
             return None
         assert n_envs % len(self.driving) == 0
         if isinstance(self.family, GruFamily):
-            return GruMembers(self.family, self.normaliser, self.session.teacher.packing, n_envs)
+            return GruMembers(self.family, self.normaliser, self.session.view, n_envs)
         family = self.family if self.crew is None else subset(self.family, self.crew)[0]
-        return Members(family, self.normaliser, self.session.teacher.packing)
+        return Members(family, self.normaliser, self.session.view)
 
     def absorb(self, visited: dict[str, Tensor]) -> tuple[Tensor, Tensor, Fresh]:
         """Inputs [M, O] and labels [M, P] of one round on the device, and how well the members knew them already."""
@@ -121,7 +121,7 @@ class LearningState:
             "normaliser": self.normaliser,
             "distribution": teacher.distribution,
             "action_map": teacher.action_map,
-            "observation_space": teacher.observation_space,
+            "observation_space": self.session.view.space,
             "action_space": teacher.action_space,
             "generator": torch.Generator(device=self.family.device),
             "masked": teacher.masked,
@@ -163,7 +163,7 @@ class LearningState:
 def start(session: Session, specs: Sequence[MemberSpec] | None = None, rounds: int | None = None) -> LearningState:
     """The state before round 0, of the configured family or of `specs`, whose learning rate falls over `rounds`."""
     config, teacher = session.config, session.teacher
-    n_inputs = teacher.packing.n_features
+    n_inputs = session.view.packing.n_features
     specs = members_of(config.student) if specs is None else specs
     where: dict[str, Any] = {"root_seed": config.seed, "device": config.device}
     size = n_inputs, teacher.distribution.n_params, config.data.max_states, config.device

@@ -79,7 +79,7 @@ class Trial:
     """One student against the reference on fresh seeds; `name` is that of its file in the run's checkpoints."""
 
     def __init__(self, session: Session, student: Student, name: str, first: int) -> None:
-        self._session, self._student, self._name, self._first = session, student, name, first
+        self._session, self._student, self._name, self._first = session, session.acting(student), name, first
         self.reference = Reference(session, f"{name}-reference", first)
         whose = sha256_of(b"".join(part.cpu().numpy().tobytes() for part in student.weights().values()))
         empty: dict[str, Any] = {"student": whose, "returns": [], "success": [], "agreement": []}

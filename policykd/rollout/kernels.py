@@ -23,6 +23,7 @@ from policykd.students.family import Family, Group
 from policykd.students.lean import ONE_THREAD
 from policykd.students.mlp import MlpStudent
 from policykd.students.normaliser import Normaliser
+from policykd.students.view import View
 from policykd.teachers.base import Teacher
 from policykd.teachers.extractors import Flat
 from policykd.teachers.networks import ConstantStd, Dense, Logits, Network, QuantileMean
@@ -226,17 +227,17 @@ class Members:
 
     family: Family
     normaliser: Normaliser
-    packing: Packing
+    view: View
 
     def __call__(self, observation: Tensor) -> Tensor:
-        inputs = self.normaliser.apply(self.packing.tensor_features(observation))
+        inputs = self.normaliser.apply(self.view.tensor_features(observation))
         params = self.family.forward(inputs.view(len(self.family), len(observation) // len(self.family), -1))
         return params.reshape(len(observation), -1)
 
     def kernel(self, n_envs: int) -> Kernel | None:
         """The weights as they are now, in NumPy, for N slots; None on another device and for images or choices."""
         family = self.family
-        if family.device.type != "cpu" or not _is_vector(self.packing):
+        if family.device.type != "cpu" or self.view.columns is not None or not _is_vector(self.view.packing):
             return None
         if len(family) > 1:
             return _Groups(family, _scaled(self.normaliser), n_envs)

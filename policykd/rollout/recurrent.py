@@ -5,25 +5,25 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from policykd.spine.packing import Packing
 from policykd.students.gru import gru_step
 from policykd.students.normaliser import Normaliser
 from policykd.students.recurrent import GruFamily
+from policykd.students.view import View
 
 
 class GruMembers:
     """Raw observations [N, *O] to parameters [N, P], N/S neighbouring slots each. What they remember is kept here, and
     is empty at first: a shard begins with new episodes."""
 
-    def __init__(self, family: GruFamily, normaliser: Normaliser, packing: Packing, n_envs: int) -> None:
-        self._family, self._normaliser, self._packing = family, normaliser, packing
+    def __init__(self, family: GruFamily, normaliser: Normaliser, view: View, n_envs: int) -> None:
+        self._family, self._normaliser, self._view = family, normaliser, view
         self._each = n_envs // len(family)
         self._hidden = [torch.zeros(self._each, spec.width, device=family.device) for spec in family.specs]
 
     @torch.no_grad()
     def step(self, observation: Tensor, start: Tensor) -> Tensor:
         """One step of every slot; `start` [N] says where an episode begins."""
-        inputs = self._normaliser.apply(self._packing.tensor_features(observation))
+        inputs = self._normaliser.apply(self._view.tensor_features(observation))
         found = []
         for index in range(len(self._family)):
             rows = slice(index * self._each, (index + 1) * self._each)

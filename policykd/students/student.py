@@ -12,8 +12,9 @@ from policykd.loss.distributions import Distribution, distribution_from_json
 from policykd.spine.actions import ActionMap
 from policykd.spine.packing import Packing, packing_of
 from policykd.spine.spaces import decode_space, encode_space
-from policykd.spine.types import Array, Footprint
+from policykd.spine.types import Array, Footprint, State
 from policykd.students.normaliser import Normaliser
+from policykd.students.view import Partial, seeing
 
 if TYPE_CHECKING:
     from gymnasium import Space
@@ -77,6 +78,18 @@ class Student:
         `action_masks`, [n] or [B, n] in MaskablePPO's layout, forbids actions.
         """
         raise NotImplementedError
+
+    def initial_state(self, n: int) -> State:
+        """The state of n episodes that have not begun; of a student with a memory."""
+        raise NotImplementedError
+
+    def step(self, observation: Tensor, state: State, episode_start: Tensor) -> tuple[Tensor, State]:
+        """Parameters and the next state; of a student with a memory."""
+        raise NotImplementedError
+
+    def fitted(self, space: Space[Any]) -> Student | Partial:
+        """The student for an environment with these observations, which may show more than it sees."""
+        return seeing(self, space)
 
     def to(self, device: torch.device | str) -> Student:
         """The same student on another device."""

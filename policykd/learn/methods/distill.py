@@ -22,9 +22,9 @@ from policykd.learn.states import LearningState, restore, save, start
 from policykd.learn.trace import trace_round
 from policykd.rollout.collect import Rollout, Shard, collect, label
 from policykd.rollout.schedules import beta_schedule
-from policykd.spine.packing import Packing
 from policykd.spine.seeding import SeedKey
 from policykd.students.student import Student
+from policykd.students.view import View
 
 
 @dataclass(frozen=True)
@@ -89,15 +89,15 @@ def _collect(session: Session, state: LearningState, index: int, shown: tuple[in
         rollout = collect(shard, session.spec, session.teacher, state.actors(r.n_envs), work)
     with work.stage("label", round=shown[0], rounds=shown[1]):
         tables = _tables if config.student.kind == "mlp" else _sequences
-        return tables(rollout, label(rollout, session.teacher, work), session.teacher.packing)
+        return tables(rollout, label(rollout, session.teacher, work), session.view)
 
 
-def _tables(rollout: Rollout, params: NDArray[np.float32], packing: Packing) -> dict[str, NDArray[Any]]:
+def _tables(rollout: Rollout, params: NDArray[np.float32], view: View) -> dict[str, NDArray[Any]]:
     """Rows of real decisions: observation [M, F] as features, params [M, P], actor [M]; and the finished episodes."""
     keep = rollout.acting.reshape(-1)
-    seen = rollout.observation.reshape(len(keep), *packing.shape)[keep]
+    seen = rollout.observation.reshape(len(keep), *rollout.observation.shape[2:])[keep]
     return {
-        "observation": packing.features(seen),
+        "observation": view.features(seen),
         "params": params.reshape(len(keep), -1)[keep],
         "actor": rollout.actor.reshape(-1)[keep],
         "returns": rollout.returns,
@@ -105,7 +105,7 @@ def _tables(rollout: Rollout, params: NDArray[np.float32], packing: Packing) -> 
     }
 
 
-def _sequences(rollout: Rollout, params: NDArray[np.float32], packing: Packing) -> dict[str, NDArray[Any]]:
+def _sequences(rollout: Rollout, params: NDArray[np.float32], view: View) -> dict[str, NDArray[Any]]:
     """The same rows for students with a memory: one environment after the other, each in the order of its steps; and
     `start` [M], where an episode begins."""
 
@@ -115,4 +115,4 @@ def _sequences(rollout: Rollout, params: NDArray[np.float32], packing: Packing) 
     acting, start = turned(rollout.acting), turned(rollout.start)
     start[:, 0] = True  # every shard starts at a reset
     by_env = replace(rollout, observation=turned(rollout.observation), acting=acting, actor=turned(rollout.actor))
-    return {**_tables(by_env, turned(params), packing), "start": start.reshape(-1)[acting.reshape(-1)]}
+    return {**_tables(by_env, turned(params), view), "start": start.reshape(-1)[acting.reshape(-1)]}

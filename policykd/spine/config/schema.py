@@ -59,6 +59,8 @@ class StudentConfig(Section):
     activation: Literal["tanh", "relu"] = "tanh"
     seeds: Positive = 1
     """Members per architecture that differ by their initial weights."""
+    keys: Annotated[list[str], Field(min_length=1)] | None = None
+    """Entries of a Dict observation that the student sees; without them all that the teacher sees."""
 
     @model_validator(mode="before")
     @classmethod

@@ -20,6 +20,7 @@ from policykd.spine.config.schema import Config
 from policykd.spine.packing import packing_of
 from policykd.students.gru import GruStudent
 from policykd.students.load import load_student
+from policykd.students.view import View
 from tests.unit.learn.test_distill import scripted, stopped, tiny
 
 SIZES: dict[str, Any] = {"student": {"kind": "gru", "width": 6}, "update": {"n_updates": 200, "batch_size": 256}}
@@ -68,10 +69,11 @@ def test_rows_follow_each_environment_and_say_where_episodes_begin() -> None:
     actor = np.array([[0, 1]] * 3, np.int32)
     none = np.zeros(0, np.int64)
     rollout = Rollout(steps, None, acting, start & acting, actor, none.astype(float), none, none)
-    packing = packing_of(spaces.Box(-9, 9, (1,), np.float32))
-    rows = _sequences(rollout, steps, packing)
+    space = spaces.Box(-9, 9, (1,), np.float32)
+    view = View.of(None, space, packing_of(space))
+    rows = _sequences(rollout, steps, view)
     assert rows["observation"].ravel().tolist() == [0, 2, 4, 1, 5]
     assert rows["params"].ravel().tolist() == [0, 2, 4, 1, 5]
     assert rows["actor"].tolist() == [0, 0, 0, 1, 1]
     assert rows["start"].tolist() == [True, False, True, True, True]
-    assert _tables(rollout, steps, packing)["observation"].ravel().tolist() == [0, 1, 2, 4, 5]
+    assert _tables(rollout, steps, view)["observation"].ravel().tolist() == [0, 1, 2, 4, 5]

@@ -24,6 +24,7 @@ from policykd.spine.errors import InputError
 from policykd.spine.seeding import SeedKey
 from policykd.students.family import Family, MemberSpec
 from policykd.students.normaliser import Normaliser
+from policykd.students.view import View
 from policykd.teachers.base import Interface, Teacher
 from policykd.teachers.extractors import Extractor, Flat
 from policykd.teachers.load import load_teacher
@@ -32,6 +33,10 @@ from policykd.teachers.normalize import Normalizer
 from tests.support.core import FAMILIES, Quiet, student
 
 RNG = np.random.default_rng(0)
+
+
+def everything(policy: Any) -> View:
+    return View.of(None, policy.observation_space, policy.packing)
 
 
 def close(found: Any, expected: torch.Tensor) -> None:
@@ -108,7 +113,7 @@ def test_members_in_numpy_act_as_in_torch(name: str, specs: list[tuple[int, int]
     family.flat.add_(torch.from_numpy(RNG.normal(size=len(family.flat)).astype("f4") * 0.1) * (family.flat != 0))
     family.log_std.copy_(torch.arange(family.log_std.numel()).view(family.log_std.shape) * 0.1 - 1)
     seen = RNG.normal(size=(6 * len(specs), 3))
-    members = Members(family, Normaliser.measured(seen), student(name).packing)
+    members = Members(family, Normaliser.measured(seen), everything(student(name)))
     kernel = members.kernel(len(seen))
     assert kernel is not None
     close(params_of(kernel, seen), members(torch.from_numpy(seen)))
@@ -150,7 +155,7 @@ def gather(policy: Any, spec: EnvSpec, kernel: Any, beta: float, **acting: Any) 
     shard = Shard(SeedKey(5, "collect", 1), 3, 120, beta, RolloutConfig(kernel=kernel, **acting))
     family = Family([MemberSpec(2, 16)], policy.packing.n_features, policy.distribution, root_seed=1)
     size = policy.packing.n_features
-    members = Members(family, Normaliser(np.zeros(size, np.float32), np.ones(size, np.float32)), policy.packing)
+    members = Members(family, Normaliser(np.zeros(size, np.float32), np.ones(size, np.float32)), everything(policy))
     return collect(shard, spec, policy, members, Quiet())
 
 
