@@ -22,6 +22,7 @@ class Entry(NamedTuple):
 
 
 ENVIRONMENTS = (
+    Entry("LidarNav-v0", "lidar_nav:LidarNavEnv", "lidar_nav_vector:LidarNavVectorEnv", 200),
     Entry("CartPoleNoVel-v0", "no_velocity:CartPoleNoVelEnv", "no_velocity_vector:CartPoleNoVelVectorEnv", 500),
     Entry("PendulumNoVel-v0", "no_velocity:PendulumNoVelEnv", "no_velocity_vector:PendulumNoVelVectorEnv", 200),
 )

@@ -84,10 +84,10 @@ def test_installed_command_distils_a_built_in_teacher(installed, tmp_path):
 
 
 def test_installed_environments_are_found_without_an_import(installed):
-    code = "from policykd.rollout.envs import EnvSpec, make_env, make_native; spec = EnvSpec('CartPoleNoVel-v0'); "
-    assert installed("-c", code + "print(make_env(spec).reset(seed=0)[0].shape)").split() == ["(2,)"]
+    code = "from policykd.rollout.envs import EnvSpec, make_env, make_native; spec = EnvSpec('LidarNav-v0'); "
+    assert installed("-c", code + "print(make_env(spec).reset(seed=0)[0]['lidar'].shape)").strip() == "(16,)"
     code += "make_env(spec); print(type(make_native(spec, 3)).__module__)"
-    assert installed("-c", code).strip() == "policykd_envs.no_velocity_vector"
+    assert installed("-c", code).strip() == "policykd_envs.lidar_nav_vector"
 
 
 def test_gymnasium_itself_finds_them_by_their_module(installed):
