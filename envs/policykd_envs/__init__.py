@@ -7,18 +7,22 @@ Gymnasium 1.0 took its loading of plug-ins away, so `gymnasium.make` alone finds
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import gymnasium
 
 
 class Entry(NamedTuple):
-    """A line of the table: id, single class and vector class (`module:Class` in this package), steps of an episode."""
+    """A line of the table: id, single class and vector class (`module:Class` in this package), steps of an episode, and
+    what both classes are made with."""
 
     id: str
     single: str
     vector: str
     max_episode_steps: int
+    kwargs: Mapping[str, Any] = MappingProxyType({})
 
 
 ENVIRONMENTS = (
@@ -37,6 +41,7 @@ def register_envs() -> None:
                 entry_point=f"{__name__}.{entry.single}",
                 vector_entry_point=f"{__name__}.{entry.vector}",
                 max_episode_steps=entry.max_episode_steps,
+                kwargs=dict(entry.kwargs),
             )
 
 

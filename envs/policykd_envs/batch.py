@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import Env, Space, logger
+from gymnasium.error import ResetNeeded
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
@@ -77,7 +78,7 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
     def step(self, actions: Any) -> tuple[Any, Floats, Bools, Bools, dict[str, Any]]:
         """Observation [N, ...], reward [N] float64, terminated [N], truncated [N], info."""
         if not self._generators:
-            raise RuntimeError("step before reset: call reset first")
+            raise ResetNeeded("step before reset: call reset first")
         starting = self._done
         reward, terminated = self._advance(actions)
         self.steps += 1

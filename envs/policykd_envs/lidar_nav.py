@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
+from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
 from policykd_envs import lidar_world as world
@@ -110,9 +111,9 @@ class LidarNavEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         return observed(self.robot, self.layout), {"is_success": False}
 
     def step(self, action: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Commands the wheels for DT; actions beyond [-1, 1] are clipped. RuntimeError before the first reset."""
+        """Commands the wheels for DT; actions beyond [-1, 1] are clipped. ResetNeeded before the first reset."""
         if self.layout is None:
-            raise RuntimeError("step before reset: call reset first")
+            raise ResetNeeded("step before reset: call reset first")
         left, right = (min(max(float(one), -1.0), 1.0) * world.FASTEST for one in action)
         before = distance_to_goal(self.robot, self.layout)
         self.robot = moved(self.robot, left, right)
@@ -129,7 +130,7 @@ class LidarNavEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
             gymnasium.logger.warn("render without a render mode: make the environment with render_mode='rgb_array'")
             return None
         if self.layout is None:
-            raise RuntimeError("render before reset: call reset first")
+            raise ResetNeeded("render before reset: call reset first")
         if self._painter is None:
             self._painter = Painter(self.render_mode, self.metadata["render_fps"])
         robot = self.robot

@@ -246,9 +246,9 @@ def test_robots_that_drive_straight_at_their_goal_end_alike():
 
 
 def test_without_a_reset_or_a_render_mode():
-    with pytest.raises(RuntimeError, match="call reset first"):
+    with pytest.raises(gymnasium.error.ResetNeeded, match="call reset first"):
         LidarNavEnv().step(np.zeros(2, np.float32))
-    with pytest.raises(RuntimeError, match="call reset first"):
+    with pytest.raises(gymnasium.error.ResetNeeded, match="call reset first"):
         LidarNavEnv(render_mode="rgb_array").render()
     with pytest.warns(UserWarning, match="render_mode"):
         assert LidarNavEnv().render() is None
