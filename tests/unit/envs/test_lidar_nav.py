@@ -240,6 +240,7 @@ def test_robots_that_drive_straight_at_their_goal_end_alike():
             np.testing.assert_allclose(one, other, rtol=0, atol=1e-9)
         np.testing.assert_array_equal(mine[4]["is_success"], reference[4]["is_success"])
         seen, success = mine[0], mine[4]["is_success"]
+        assert ours.observation_space.contains(seen)
         reached, hit = reached + success.sum(), hit + (mine[2] & ~success).sum()
     assert reached > 30
     assert hit > 20
