@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import collection, evaluation, family, honesty, latency, memory, peers, retention, shrink, updates
+from benchmarks import collection, envs, evaluation, family, honesty, latency, memory, peers, retention, shrink, updates
 
 BENCHMARKS = {
     "retention": retention,
@@ -14,6 +14,7 @@ BENCHMARKS = {
     "latency": latency,
     "collection": collection,
     "evaluation": evaluation,
+    "envs": envs,
     "memory": memory,
     "honesty": honesty,
     "shrink": shrink,

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Literal
 
 from policykd.rollout.wrappers import HINT, one_line, wrap
@@ -156,8 +157,8 @@ def registered(spec: EnvSpec) -> Any:
             ) from None
     else:
         name = spec.id
-        if name not in gym.registry:
-            register_games(name)
+        if name not in gym.registry and not register_games(name):
+            _register_own()
     try:
         entry = gym.spec(name)
     except gym.error.Error:
@@ -169,6 +170,13 @@ def registered(spec: EnvSpec) -> Any:
             f"env {brief(spec.id)}: has only a vector class, and episodes are judged in single environments"
         )
     return entry
+
+
+def _register_own() -> None:
+    """Registers the environments of policykd's own wheel, by its entry point: Gymnasium, since 1.0, reads none."""
+    for entry in entry_points(group="gymnasium.envs"):
+        if entry.dist is not None and entry.dist.name == "policykd":
+            entry.load()()
 
 
 def _choose_backend(spec: EnvSpec, wanted: str) -> Backend:

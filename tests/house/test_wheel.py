@@ -60,12 +60,13 @@ def installed(wheel, tmp_path_factory):
 
 def test_wheel_holds_what_a_user_needs_and_nothing_else(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert "policykd/py.typed" in names
-    for folder, inside in (("configs", "policykd/configs"), ("policykd", "policykd")):
+    assert {"policykd/py.typed", "policykd_envs/py.typed"} <= names
+    folders = {"configs": "policykd/configs", "policykd": "policykd", "envs/policykd_envs": "policykd_envs"}
+    for folder, inside in folders.items():
         for path in (ROOT / folder).rglob("*"):
             if path.is_file() and path.suffix in SHIPPED:
                 assert f"{inside}/{path.relative_to(ROOT / folder).as_posix()}" in names
-    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"policykd"}
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"policykd", "policykd_envs"}
     assert not [name for name in names if "__pycache__" in name or name.endswith(".pyc")]
 
 
@@ -80,6 +81,19 @@ def test_installed_command_distils_a_built_in_teacher(installed, tmp_path):
     assert {"config.yaml", "result.json", "student.safetensors", "report.html", "frontier.png"} <= {
         path.name for path in out.iterdir()
     }
+
+
+def test_installed_environments_are_found_without_an_import(installed):
+    code = "from policykd.rollout.envs import EnvSpec, make_env, make_native; spec = EnvSpec('LidarNav-v0'); "
+    assert installed("-c", code + "print(make_env(spec).reset(seed=0)[0]['lidar'].shape)").strip() == "(16,)"
+    code += "make_env(spec); print(type(make_native(spec, 3)).__module__)"
+    assert installed("-c", code).strip() == "policykd_envs.lidar_nav_vector"
+
+
+def test_gymnasium_itself_finds_them_by_their_module(installed):
+    code = "import gymnasium; print(gymnasium.{}('policykd_envs:CartPoleNoVel-v0').reset(seed=0)[0].shape)"
+    assert installed("-c", code.format("make")).strip() == "(2,)"
+    assert installed("-c", code.format("make_vec")).strip() == "(1, 2)"
 
 
 def test_installed_configurations_and_teachers_are_found(installed):

@@ -133,3 +133,25 @@ def test_schedule_end_points() -> None:
     linear = beta_schedule(BetaConfig(schedule="linear", final=0.2), 5)
     assert linear(4) == pytest.approx(0.2) and linear(2) == pytest.approx(0.6)
     assert beta_schedule(BetaConfig(schedule="exponential", decay=0.5), 9)(3) == 0.125
+
+
+@pytest.mark.parametrize(("distribution", "found"), [("policykd", True), ("stranger", False)])
+def test_plugins_come_from_policykds_own_distribution_only(distribution, found, tmp_path, monkeypatch):
+    module = f"plugin_of_{distribution}"
+    about = tmp_path / f"{distribution}-9.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 9\n")
+    (about / "entry_points.txt").write_text(f"[gymnasium.envs]\n__root__ = {module}:register\n")
+    entry = "gymnasium.envs.classic_control:CartPoleEnv"
+    (tmp_path / f"{module}.py").write_text(
+        f"import gymnasium\n\ndef register():\n    gymnasium.register('Plugged-v0', entry_point='{entry}')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        if found:
+            assert make_env(EnvSpec("Plugged-v0")).reset(seed=0)[0].shape == (4,)
+        else:
+            assert "not a registered environment" in refused(make_env, EnvSpec("Plugged-v0"))
+    finally:
+        gym.registry.pop("Plugged-v0", None)
+    assert (module in sys.modules) is found

@@ -1,0 +1,48 @@
+"""Environments of policykd's own, in NumPy, after Gymnasium's interface; importing this package registers them.
+
+Gymnasium 1.0 took its loading of plug-ins away, so `gymnasium.make` alone finds nothing that was not imported: write
+`import policykd_envs` first, or `gymnasium.make("policykd_envs:LidarNav-v0")`. policykd itself follows the entry point
+(group `gymnasium.envs`) of its own wheel. docs/environments.md describes each environment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import gymnasium
+
+
+class Entry(NamedTuple):
+    """A line of the table: id, single class and vector class (`module:Class` in this package), steps of an episode, and
+    what both classes are made with."""
+
+    id: str
+    single: str
+    vector: str
+    max_episode_steps: int
+    kwargs: Mapping[str, Any] = MappingProxyType({})
+
+
+ENVIRONMENTS = (
+    Entry("LidarNav-v0", "lidar_nav:LidarNavEnv", "lidar_nav_vector:LidarNavVectorEnv", 200),
+    Entry("CartPoleNoVel-v0", "no_velocity:CartPoleNoVelEnv", "no_velocity_vector:CartPoleNoVelVectorEnv", 500),
+    Entry("PendulumNoVel-v0", "no_velocity:PendulumNoVelEnv", "no_velocity_vector:PendulumNoVelVectorEnv", 200),
+)
+
+
+def register_envs() -> None:
+    """Registers every environment that Gymnasium does not know yet."""
+    for entry in ENVIRONMENTS:
+        if entry.id not in gymnasium.registry:
+            gymnasium.register(
+                entry.id,
+                entry_point=f"{__name__}.{entry.single}",
+                vector_entry_point=f"{__name__}.{entry.vector}",
+                max_episode_steps=entry.max_episode_steps,
+                kwargs=dict(entry.kwargs),
+            )
+
+
+register_envs()
