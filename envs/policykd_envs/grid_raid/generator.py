@@ -6,6 +6,8 @@ C. Wellons' "lowbias32" search). Scalars are Python integers, arrays are uint32.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -62,6 +64,6 @@ def advance(states: NDArray[np.uint32], count: int) -> NDArray[np.uint32]:
     return states + np.uint32(count * GAMMA & _BITS)
 
 
-def below(numbers: NDArray[np.uint32], n: NDArray[np.uint32] | int) -> NDArray[np.uint32]:
+def below(numbers: NDArray[np.uint32], n: NDArray[Any] | int) -> NDArray[np.uint32]:
     """Numbers of 32 bits as numbers from 0 to n - 1, as `Generator.below` makes them."""
     return (numbers >> np.uint32(16)) * np.asarray(n, np.uint32) >> np.uint32(16)

@@ -1,0 +1,181 @@
+"""N games of GridRaid in arrays, turn by turn the same as N times `game.Game`.
+
+Boards lie one after the other in flat arrays [N * 144]: `base` is where each begins. What happens seldom (something is
+picked up, a door, a stone) is done for the games where it happens only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policykd_envs.grid_raid import rules
+from policykd_envs.grid_raid.levels import Bools, Cells, Levels
+
+_TILES = np.arange(rules.N_TILES)
+_WALKABLE = np.isin(_TILES, list(rules.WALKABLE))
+_PASSABLE = np.isin(_TILES, list(rules.PASSABLE))
+_STEPS = np.array(rules.STEPS)
+_WALKS = np.array([0, *rules.STEPS, *[0] * 8])  # how far an action moves the raider
+_PICKED = np.zeros(rules.N_TILES, np.int64)
+_PICKED[[rules.GEM, rules.KEY, rules.EXIT_OPEN]] = rules.GEM_REWARD, rules.KEY_REWARD, rules.EXIT_REWARD
+
+
+def _rays() -> Cells:
+    """The cells [144, 4, 12] that lie ahead, nearest first; then cell 0, which is a wall."""
+    rays = np.zeros((rules.CELLS, 4, rules.SIZE), np.intp)
+    for cell in range(rules.CELLS):
+        row, column = divmod(cell, rules.SIZE)
+        lengths = (row, rules.SIZE - 1 - column, rules.SIZE - 1 - row, column)
+        for direction, length in enumerate(lengths):
+            rays[cell, direction, :length] = cell + rules.STEPS[direction] * np.arange(1, length + 1)
+    return rays
+
+
+def _directions() -> NDArray[np.int8]:
+    """The direction [144, 144] from one cell to another in its row or column, else -1."""
+    directions = np.full((rules.CELLS, rules.CELLS), -1, np.int8)
+    for cell in range(rules.CELLS):
+        for direction in range(4):
+            directions[cell, _RAYS[cell, direction][_RAYS[cell, direction] > 0]] = direction
+    directions[:, 0] = -1
+    return directions
+
+
+_RAYS = _rays()
+_DIRECTIONS = _directions()
+
+
+@dataclass
+class Turns:
+    """What a turn brought each game, and which cells of the flat boards it changed beside those of the figures."""
+
+    reward: NDArray[np.int64]  # [N], in units of rules.UNIT
+    caught: Bools  # [N]
+    left: Bools  # [N]
+    changed: list[Cells]
+
+
+class Boards:
+    """The state of N games."""
+
+    def __init__(self, count: int) -> None:
+        self.levels = Levels.empty(count)
+        self.base = np.arange(count) * rules.CELLS
+        self.base2 = self.base[:, None]
+        self.tiles = self.levels.tiles.reshape(-1)
+        self.passable = np.zeros(count * rules.CELLS, np.bool_)
+        self.keys, self.stones, self.gems, self.turn = np.zeros((4, count), np.int64)
+        self.standing = np.ones((count, rules.GUARDS), np.bool_)
+
+    def begin(self, slots: Cells) -> None:
+        """Start these games, whose levels are new."""
+        for numbers in (self.keys, self.stones, self.gems, self.turn):
+            numbers[slots] = 0
+        self.standing[slots] = True
+        self.passable.reshape(-1, rules.CELLS)[slots] = _PASSABLE[self.levels.tiles[slots]]
+
+    def legal(self) -> Bools:
+        """Which of the 13 actions [N, 13] are allowed now."""
+        legal = np.zeros((len(self.base), rules.N_ACTIONS), np.bool_)
+        legal[:, rules.WAIT] = True
+        ahead = self.tiles[(self.base + self.levels.raider)[:, None] + _STEPS]
+        legal[:, 1:5] = _WALKABLE[ahead]
+        legal[:, 5:9] = (ahead == rules.DOOR) & (self.keys > 0)[:, None]
+        slots, _, directions, _ = self._sights()
+        legal[slots, 9 + directions] = True
+        return legal
+
+    def play(self, choice: Cells, acts: Bools, allowed: Bools, live: Bools) -> Turns:
+        """One turn of the `live` games: choices [N] are done where `acts`, and cost extra where not `allowed`."""
+        changed: list[Cells] = []
+        reward = np.where(allowed, rules.TURN_REWARD, rules.TURN_REWARD + rules.FORBIDDEN_REWARD)
+        choice = choice * acts
+        tools = np.flatnonzero(choice > 4)
+        if tools.size:
+            self._use_tools(tools, choice[tools], reward, changed)
+        raider = self.levels.raider
+        raider += _WALKS[choice]
+        found = self.tiles[self.base + raider]
+        reward += _PICKED[found]
+        items = np.flatnonzero(found > rules.EXIT_OPEN)
+        if items.size:
+            self._pick_up(items, found[items], changed)
+        self.turn += live
+        left = found == rules.EXIT_OPEN
+        caught = self._touched()
+        self._patrol(live & ~(left | caught))
+        caught = self._touched()
+        reward += rules.CAUGHT_REWARD * caught
+        return Turns(reward, caught, left, changed)
+
+    def _sights(self) -> tuple[Cells, Cells, NDArray[np.int8], Cells]:
+        """Guards in sight of raiders that hold a stone: games, guards, directions and how far, [K] each."""
+        directions = _DIRECTIONS[self.levels.raider[:, None], self.levels.guards]
+        slots, guards = np.nonzero((directions >= 0) & self.standing & (self.stones > 0)[:, None])
+        raider, towards = self.levels.raider[slots], directions[slots, guards]
+        rays = _RAYS[raider, towards]
+        far = np.argmax(rays == self.levels.guards[slots, guards][:, None], axis=1)
+        free = self.passable[self.base[slots][:, None] + rays]
+        seen = (free | (np.arange(rules.SIZE) >= far[:, None])).all(axis=1)
+        return slots[seen], guards[seen], towards[seen], far[seen]
+
+    def _use_tools(self, slots: Cells, choice: Cells, reward: NDArray[np.int64], changed: list[Cells]) -> None:
+        """Open doors, throw stones."""
+        opens = choice < 9
+        doors, throws = slots[opens], slots[~opens]
+        if doors.size:
+            cells = self.base[doors] + self.levels.raider[doors] + _STEPS[choice[opens] - 5]
+            held = self.base[doors] + rules.HELD_KEY_CELL
+            self.tiles[cells], self.passable[cells], self.tiles[held] = rules.FLOOR, True, rules.WALL
+            self.keys[doors] -= 1
+            reward[doors] += rules.DOOR_REWARD
+            changed += [cells, held]
+        if throws.size:
+            thrown = np.full(len(self.base), -1)
+            thrown[throws] = choice[~opens] - 9
+            games, guards, towards, far = self._sights()
+            aimed = thrown[games] == towards
+            games, guards, far = games[aimed], guards[aimed], far[aimed]
+            nearest = np.full(len(self.base), rules.SIZE)
+            np.minimum.at(nearest, games, far)
+            hit = far == nearest[games]
+            self.standing[games[hit], guards[hit]] = False
+            held = self.base[throws] + rules.HELD_STONE_CELL
+            self.tiles[held] = rules.WALL
+            self.stones[throws] -= 1
+            changed.append(held)
+
+    def _pick_up(self, slots: Cells, found: NDArray[np.uint8], changed: list[Cells]) -> None:
+        """Take what lies where the raider stands."""
+        base = self.base[slots]
+        self.tiles[base + self.levels.raider[slots]] = rules.FLOOR
+        gem, key, stone = found == rules.GEM, found == rules.KEY, found == rules.STONE
+        shown = np.where(gem, rules.HELD_GEM_CELL + self.gems[slots], rules.HELD_KEY_CELL)
+        shown[stone] = rules.HELD_STONE_CELL
+        self.tiles[base + shown] = found + (rules.HELD_KEY - rules.KEY)
+        self.tiles[(base + shown)[gem]] = rules.HELD_GEM
+        changed.append(base + shown)
+        self.keys[slots] += key
+        self.stones[slots] += stone
+        self.gems[slots] += gem
+        complete = slots[gem & (self.gems[slots] == rules.GEMS)]
+        if complete.size:
+            exits = self.base[complete] + np.argmax(self.levels.tiles[complete] == rules.EXIT_CLOSED, axis=1)
+            self.tiles[exits] = rules.EXIT_OPEN
+            changed.append(exits)
+
+    def _touched(self) -> Bools:
+        touched: Bools = ((self.levels.guards == self.levels.raider[:, None]) & self.standing).any(axis=1)
+        return touched
+
+    def _patrol(self, games: Bools) -> None:
+        """Each guard walks ahead; where it cannot, it turns round and walks the other way, if it can."""
+        walks = self.standing & games[:, None]
+        guards, facing = self.levels.guards, self.levels.facing
+        cells = guards + self.base2
+        facing ^= 2 * (walks & ~self.passable[cells + _STEPS[facing]])
+        steps = _STEPS[facing]
+        guards += steps * (walks & self.passable[cells + steps])

@@ -1,0 +1,132 @@
+"""Many levels at once, in arrays: what `level.make_level` makes one by one, from the same numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policykd_envs.grid_raid import rules
+from policykd_envs.grid_raid.generator import advance, below, draw
+from policykd_envs.grid_raid.level import DRAWS, LATTICE, SHAPES, distance, mirror
+
+Bools = NDArray[np.bool_]
+Cells = NDArray[np.intp]
+Slots = NDArray[np.intp] | slice
+
+_COLUMNS = np.arange(rules.CELLS) % rules.SIZE
+_SPLITS = np.arange(4, 8)[:, None]  # where the wall between the rooms may stand
+_ROWS = np.arange(rules.CELLS) // rules.SIZE
+_EDGE = (_ROWS % (rules.SIZE - 1) == 0) | (_COLUMNS % (rules.SIZE - 1) == 0)
+_ROOMS = np.where(_EDGE | (_COLUMNS == _SPLITS), rules.WALL, rules.FLOOR).astype(np.uint8)  # [4, 144]
+_LEFT, _RIGHT = _COLUMNS < _SPLITS, _COLUMNS > _SPLITS
+_APART = np.abs(_COLUMNS - _SPLITS) > 1
+_PILLARS = np.zeros((len(LATTICE), len(SHAPES), rules.CELLS), np.bool_)
+for _spot, _place in enumerate(LATTICE):
+    for _shape, _offsets in enumerate(SHAPES):
+        _PILLARS[_spot, _shape, [_place + offset for offset in _offsets]] = True
+_DISTANT = np.array(
+    [[distance(cell, other) >= rules.SAFE_DISTANCE for cell in range(rules.CELLS)] for other in range(rules.CELLS)]
+)
+_MIRROR = np.array([mirror(cell) for cell in range(rules.CELLS)])
+_SWAPPED = np.array([rules.UP, rules.LEFT, rules.DOWN, rules.RIGHT])
+_ITEMS = 3 + len(LATTICE) + 1  # the first number after walls and exit
+
+
+@dataclass
+class Levels:
+    """The starts of K episodes."""
+
+    tiles: NDArray[np.uint8]  # [K, 144]
+    raider: Cells  # [K]
+    guards: Cells  # [K, 2]
+    facing: Cells  # [K, 2]
+
+    def put(self, slots: Slots, other: Levels, chosen: Slots) -> None:
+        """Take over the `chosen` ones of others."""
+        for name in ("tiles", "raider", "guards", "facing"):
+            getattr(self, name)[slots] = getattr(other, name)[chosen]
+
+    @classmethod
+    def empty(cls, count: int) -> Levels:
+        """Room for so many."""
+        pair = (count, rules.GUARDS)
+        return cls(
+            np.full((count, rules.CELLS), rules.WALL, np.uint8),
+            np.zeros(count, np.intp),
+            np.zeros(pair, np.intp),
+            np.zeros(pair, np.intp),
+        )
+
+
+class Supply:
+    """The next level of each of N generators. A level depends on nothing but its generator, so levels are made ahead,
+    for all that have none at once."""
+
+    def __init__(self, states: NDArray[np.uint32]) -> None:
+        self._states = states.copy()
+        self._levels = Levels.empty(len(states))
+        self._ready = np.zeros(len(states), np.bool_)
+
+    def reseed(self, slots: Cells, states: NDArray[np.uint32]) -> None:
+        """Start these generators anew."""
+        self._states[slots] = states
+        self._ready[slots] = False
+
+    def take(self, slots: Cells, into: Levels) -> None:
+        """Write the next level of each of the slots to its place in `into`."""
+        if not self._ready[slots].all():
+            stale = np.flatnonzero(~self._ready)
+            self._levels.put(stale, make_levels(self._states[stale]), slice(None))
+            self._states[stale] = advance(self._states[stale], DRAWS)
+            self._ready[stale] = True
+        into.put(slots, self._levels, slots)
+        self._ready[slots] = False
+
+
+def make_levels(states: NDArray[np.uint32]) -> Levels:
+    """The next level of each generator, from its counter [K]; the counters stay."""
+    numbers = draw(states, DRAWS)
+    every = np.arange(len(states))
+    split = below(numbers[:, 1], 4).astype(np.intp)
+    tiles = _ROOMS[split]
+    tiles[every, rules.SIZE * (1 + below(numbers[:, 2], 10).astype(np.intp)) + split + 4] = rules.DOOR
+    shapes = below(numbers[:, 3 : 3 + len(LATTICE)], len(SHAPES)).astype(np.intp)
+    pillars = _PILLARS[np.arange(len(LATTICE)), shapes].any(axis=1) & _APART[split]
+    tiles[pillars] = rules.WALL
+    exit_row = 1 + below(numbers[:, _ITEMS - 1], 10).astype(np.intp)
+    tiles[every, rules.SIZE * exit_row + rules.SIZE - 1] = rules.EXIT_CLOSED
+
+    free = tiles == rules.FLOOR
+    near, far = _LEFT[split], _RIGHT[split]
+    raider = _take(numbers[:, _ITEMS], free, near)
+    for place, (tile, room) in enumerate(
+        ((rules.KEY, near), (rules.STONE, near), (rules.GEM, near), (rules.GEM, far), (rules.GEM, near | far)), 1
+    ):
+        tiles[every, _take(numbers[:, _ITEMS + place], free, room)] = tile
+    first = _take(numbers[:, _ITEMS + 6], free, near & _DISTANT[raider])
+    second = _take(numbers[:, _ITEMS + 7], free, far)
+    facing = below(numbers[:, _ITEMS + 8 :], 4).astype(np.intp)
+    return _mirrored(Levels(tiles, raider, np.stack((first, second), axis=1), facing), below(numbers[:, 0], 2) == 1)
+
+
+def _take(numbers: NDArray[np.uint32], free: Bools, room: Bools) -> Cells:
+    """A free cell [K] of each room [K, 144], in ascending order; it is free no more."""
+    counts = np.cumsum(free & room, axis=1, dtype=np.uint8)
+    cells: Cells = np.argmax(counts > below(numbers, counts[:, -1])[:, None], axis=1)
+    free[np.arange(len(cells)), cells] = False
+    return cells
+
+
+def _mirrored(levels: Levels, chosen: Bools) -> Levels:
+    """Swap left and right where chosen."""
+    columns: Any = chosen[:, None]
+    levels.tiles[chosen] = levels.tiles[chosen][:, _MIRROR]
+    return Levels(
+        levels.tiles,
+        np.where(chosen, _MIRROR[levels.raider], levels.raider),
+        np.where(columns, _MIRROR[levels.guards], levels.guards),
+        np.where(columns, _SWAPPED[levels.facing], levels.facing),
+    )
