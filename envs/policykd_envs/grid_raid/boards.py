@@ -15,10 +15,14 @@ from policykd_envs.grid_raid import rules
 from policykd_envs.grid_raid.levels import Bools, Cells, Levels
 
 _TILES = np.arange(rules.N_TILES)
-_WALKABLE = np.isin(_TILES, list(rules.WALKABLE))
 _PASSABLE = np.isin(_TILES, list(rules.PASSABLE))
 _STEPS = np.array(rules.STEPS)
+_AHEAD = np.array([0, *rules.STEPS * 3])  # the cell that an action is about
 _WALKS = np.array([0, *rules.STEPS, *[0] * 8])  # how far an action moves the raider
+_LEGAL = np.zeros((2, rules.N_ACTIONS, rules.N_TILES), np.bool_)  # keys, action, what is ahead; throws come extra
+_LEGAL[:, rules.WAIT] = True
+_LEGAL[:, 1:5] = np.isin(_TILES, list(rules.WALKABLE))
+_LEGAL[1, 5:9, rules.DOOR] = True
 _PICKED = np.zeros(rules.N_TILES, np.int64)
 _PICKED[[rules.GEM, rules.KEY, rules.EXIT_OPEN]] = rules.GEM_REWARD, rules.KEY_REWARD, rules.EXIT_REWARD
 
@@ -64,28 +68,27 @@ class Boards:
     def __init__(self, count: int) -> None:
         self.levels = Levels.empty(count)
         self.base = np.arange(count) * rules.CELLS
-        self.base2 = self.base[:, None]
         self.tiles = self.levels.tiles.reshape(-1)
         self.passable = np.zeros(count * rules.CELLS, np.bool_)
-        self.keys, self.stones, self.gems, self.turn = np.zeros((4, count), np.int64)
-        self.standing = np.ones((count, rules.GUARDS), np.bool_)
+        self._counters = np.zeros((4, count), np.int64)
+        self.keys, self.stones, self.gems, self.turn = self._counters
+        self.standing = np.ones((rules.GUARDS, count), np.bool_)
 
     def begin(self, slots: Cells) -> None:
         """Start these games, whose levels are new."""
-        for numbers in (self.keys, self.stones, self.gems, self.turn):
-            numbers[slots] = 0
-        self.standing[slots] = True
+        self._counters[:, slots] = 0
+        self.standing[:, slots] = True
         self.passable.reshape(-1, rules.CELLS)[slots] = _PASSABLE[self.levels.tiles[slots]]
 
-    def legal(self) -> Bools:
-        """Which of the 13 actions [N, 13] are allowed now."""
-        legal = np.zeros((len(self.base), rules.N_ACTIONS), np.bool_)
-        legal[:, rules.WAIT] = True
-        ahead = self.tiles[(self.base + self.levels.raider)[:, None] + _STEPS]
-        legal[:, 1:5] = _WALKABLE[ahead]
-        legal[:, 5:9] = (ahead == rules.DOOR) & (self.keys > 0)[:, None]
-        slots, _, directions, _ = self._sights()
-        legal[slots, 9 + directions] = True
+    def legal(self, choices: Cells) -> Bools:
+        """Whether actions, out of 13, are allowed now: [N] or [K, N], as the choices."""
+        ahead = self.tiles[self.base + self.levels.raider + _AHEAD[choices]]
+        legal: Bools = _LEGAL.take((self.keys * rules.N_ACTIONS + choices) * rules.N_TILES + ahead)
+        if self.stones.any():
+            games, _, towards, _ = self._sights()
+            seen = np.zeros((rules.N_ACTIONS, len(self.base)), np.bool_)
+            seen[9 + towards, games] = True
+            legal |= np.take_along_axis(seen, np.atleast_2d(choices), axis=0).reshape(legal.shape)
         return legal
 
     def play(self, choice: Cells, acts: Bools, allowed: Bools, live: Bools) -> Turns:
@@ -113,11 +116,12 @@ class Boards:
 
     def _sights(self) -> tuple[Cells, Cells, NDArray[np.int8], Cells]:
         """Guards in sight of raiders that hold a stone: games, guards, directions and how far, [K] each."""
-        directions = _DIRECTIONS[self.levels.raider[:, None], self.levels.guards]
-        slots, guards = np.nonzero((directions >= 0) & self.standing & (self.stones > 0)[:, None])
-        raider, towards = self.levels.raider[slots], directions[slots, guards]
-        rays = _RAYS[raider, towards]
-        far = np.argmax(rays == self.levels.guards[slots, guards][:, None], axis=1)
+        holders = np.flatnonzero(self.stones)
+        directions = _DIRECTIONS[self.levels.raider[holders], self.levels.guards[:, holders]]
+        guards, places = np.nonzero((directions >= 0) & self.standing[:, holders])
+        slots, towards = holders[places], directions[guards, places]
+        rays = _RAYS[self.levels.raider[slots], towards]
+        far = np.argmax(rays == self.levels.guards[guards, slots][:, None], axis=1)
         free = self.passable[self.base[slots][:, None] + rays]
         seen = (free | (np.arange(rules.SIZE) >= far[:, None])).all(axis=1)
         return slots[seen], guards[seen], towards[seen], far[seen]
@@ -142,7 +146,7 @@ class Boards:
             nearest = np.full(len(self.base), rules.SIZE)
             np.minimum.at(nearest, games, far)
             hit = far == nearest[games]
-            self.standing[games[hit], guards[hit]] = False
+            self.standing[guards[hit], games[hit]] = False
             held = self.base[throws] + rules.HELD_STONE_CELL
             self.tiles[held] = rules.WALL
             self.stones[throws] -= 1
@@ -168,14 +172,14 @@ class Boards:
             changed.append(exits)
 
     def _touched(self) -> Bools:
-        touched: Bools = ((self.levels.guards == self.levels.raider[:, None]) & self.standing).any(axis=1)
+        touched: Bools = ((self.levels.guards == self.levels.raider) & self.standing).any(axis=0)
         return touched
 
     def _patrol(self, games: Bools) -> None:
         """Each guard walks ahead; where it cannot, it turns round and walks the other way, if it can."""
-        walks = self.standing & games[:, None]
+        walks = self.standing & games
         guards, facing = self.levels.guards, self.levels.facing
-        cells = guards + self.base2
+        cells = guards + self.base
         facing ^= 2 * (walks & ~self.passable[cells + _STEPS[facing]])
         steps = _STEPS[facing]
         guards += steps * (walks & self.passable[cells + steps])

@@ -10,10 +10,11 @@ from policykd_envs.grid_raid.boards import Boards
 from policykd_envs.grid_raid.levels import Bools, Cells
 
 _STRIP = "V9"  # three pixels beside each other: NumPy copies them as one
-_STRIPS = patterns.PATTERNS.reshape(-1).view(_STRIP).reshape(patterns.N_CODES, 3)
+_STRIPS = np.ascontiguousarray(patterns.PATTERNS.reshape(-1).view(_STRIP).reshape(patterns.N_CODES, 3).T)  # [3, 352]
 _CELLS = np.arange(rules.CELLS)
-_DOWN = rules.SIZE * np.arange(3)  # strips in a row of pixels: 12
+_DOWN = rules.SIZE * np.arange(3)[:, None]  # strips in a row of pixels: 12
 _PLACES = 3 * rules.SIZE * (_CELLS // rules.SIZE) + _CELLS % rules.SIZE  # a cell's first strip within its picture
+_FACING_BITS = np.array([1, 2, 4, 8], np.uint8)
 _LEFT = rules.TURNS - np.arange(rules.TURNS + 1)
 _BAR_PLACES = 3 * (patterns.PIXELS * patterns.BAR_ROW + patterns.BAR_COLUMN + _LEFT // 3) + 1  # the green of a pixel
 _BAR_GREENS = (85 * (_LEFT % 3)).astype(np.uint8)
@@ -38,33 +39,28 @@ class Canvas:
         figures = self._figures.reshape(-1, rules.CELLS)[slots].astype(np.intp)
         return self._boards.levels.tiles[slots] + rules.N_TILES * figures
 
-    def redraw(self, slots: Cells) -> None:
-        """Draw these boards anew, which have just begun."""
-        self._place_figures()
-        size = rules.SIZE
-        cells = patterns.PATTERNS[self.codes(slots)].reshape(-1, size, size, 3, 3, 3)
-        self.images[slots] = cells.transpose(0, 1, 3, 2, 4, 5).reshape(-1, patterns.PIXELS, patterns.PIXELS, 3)
-        end = patterns.BAR_COLUMN + patterns.BAR_PIXELS
-        self.images[slots, patterns.BAR_ROW, patterns.BAR_COLUMN : end] = patterns.BARS[0]
-
-    def update(self, changed: list[Cells], live: Bools) -> None:
-        """Draw what a turn moved, the `changed` cells of the flat boards, and a turn less for the `live` games."""
+    def draw(self, changed: list[Cells], live: Bools, begun: Cells) -> None:
+        """Draw what a turn moved, the `changed` cells of the flat boards, a turn less for the `live` games, and the
+        whole of those that have just `begun`."""
+        boards = self._boards
         before = self._drawn
+        self._figures[before] = 0
         self._place_figures()
         cells = np.concatenate([before.reshape(-1), self._drawn.reshape(-1), *changed])
-        codes = self._boards.tiles[cells] + rules.N_TILES * self._figures[cells].astype(np.intp)
-        self._strips[self._places[cells][:, None] + _DOWN] = _STRIPS[codes]
-        turn = self._boards.turn
-        bars = self._starts + _BAR_PLACES[turn]
-        self._flat[bars] = np.where(live, _BAR_GREENS[turn], self._flat[bars])
+        codes = boards.tiles[cells] + rules.N_TILES * self._figures[cells].astype(np.intp)
+        np.put(self._strips, self._places[cells] + _DOWN, _STRIPS.take(codes, axis=1))
+        bars = self._starts + _BAR_PLACES[boards.turn]
+        self._flat[bars] = np.where(live, _BAR_GREENS[boards.turn], self._flat[bars])
+        if begun.size:
+            whole = _STRIPS.take(self.codes(begun).reshape(-1, rules.SIZE, rules.SIZE), axis=1)
+            self._strips.reshape(-1, rules.SIZE, 3, rules.SIZE)[begun] = whole.transpose(1, 2, 0, 3)
+            end = patterns.BAR_COLUMN + patterns.BAR_PIXELS
+            self.images[begun, patterns.BAR_ROW, patterns.BAR_COLUMN : end] = patterns.BARS[0]
 
     def _place_figures(self) -> None:
         boards, levels = self._boards, self._boards.levels
-        self._figures[self._drawn] = 0
-        raiders = boards.base + levels.raider
-        guards = (boards.base2 + levels.guards).T
-        bits = (boards.standing << levels.facing).T
+        raiders, guards = boards.base + levels.raider, boards.base + levels.guards
         self._figures[raiders] = patterns.RAIDER_BIT
-        for cells, facing in zip(guards, bits, strict=True):
-            self._figures[cells] |= facing.astype(np.uint8)
+        for cells, facing in zip(guards, _FACING_BITS[levels.facing] * boards.standing, strict=True):
+            self._figures[cells] |= facing
         self._drawn = np.concatenate((raiders[None], guards))

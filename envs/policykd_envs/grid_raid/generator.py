@@ -59,9 +59,9 @@ def draw(states: NDArray[np.uint32], count: int) -> NDArray[np.uint32]:
     return value
 
 
-def advance(states: NDArray[np.uint32], count: int) -> NDArray[np.uint32]:
-    """The counters [K] after `count` numbers."""
-    return states + np.uint32(count * GAMMA & _BITS)
+def advance(states: NDArray[np.uint32], counts: NDArray[Any]) -> NDArray[np.uint32]:
+    """The counters [K] after so many numbers [K] each."""
+    return states + (counts.astype(np.uint64) * np.uint64(GAMMA)).astype(np.uint32)
 
 
 def below(numbers: NDArray[np.uint32], n: NDArray[Any] | int) -> NDArray[np.uint32]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +26,13 @@ _PILLARS = np.zeros((len(LATTICE), len(SHAPES), rules.CELLS), np.bool_)
 for _spot, _place in enumerate(LATTICE):
     for _shape, _offsets in enumerate(SHAPES):
         _PILLARS[_spot, _shape, [_place + offset for offset in _offsets]] = True
+# three pillars beside each other at a time: [3, 125, 144]
+_PILLAR_ROWS = np.stack(
+    [
+        (row[0][:, None, None] | row[1][:, None] | row[2]).reshape(-1, rules.CELLS)
+        for row in _PILLARS.reshape(3, 3, len(SHAPES), rules.CELLS)
+    ]
+)
 _DISTANT = np.array(
     [[distance(cell, other) >= rules.SAFE_DISTANCE for cell in range(rules.CELLS)] for other in range(rules.CELLS)]
 )
@@ -40,50 +46,57 @@ class Levels:
     """The starts of K episodes."""
 
     tiles: NDArray[np.uint8]  # [K, 144]
-    raider: Cells  # [K]
-    guards: Cells  # [K, 2]
-    facing: Cells  # [K, 2]
+    figures: Cells  # [5, K]: the raider's cell, the guards' cells, the directions they face
+
+    def __post_init__(self) -> None:
+        self.raider = self.figures[0]  # [K]
+        self.guards = self.figures[1:3]  # [2, K]
+        self.facing = self.figures[3:5]  # [2, K]
 
     def put(self, slots: Slots, other: Levels, chosen: Slots) -> None:
         """Take over the `chosen` ones of others."""
-        for name in ("tiles", "raider", "guards", "facing"):
-            getattr(self, name)[slots] = getattr(other, name)[chosen]
+        self.tiles[slots] = other.tiles[chosen]
+        self.figures[:, slots] = other.figures[:, chosen]
 
     @classmethod
     def empty(cls, count: int) -> Levels:
         """Room for so many."""
-        pair = (count, rules.GUARDS)
         return cls(
-            np.full((count, rules.CELLS), rules.WALL, np.uint8),
-            np.zeros(count, np.intp),
-            np.zeros(pair, np.intp),
-            np.zeros(pair, np.intp),
+            np.full((count, rules.CELLS), rules.WALL, np.uint8), np.zeros((1 + 2 * rules.GUARDS, count), np.intp)
         )
 
 
 class Supply:
-    """The next level of each of N generators. A level depends on nothing but its generator, so levels are made ahead,
-    for all that have none at once."""
+    """The next levels of each of N generators. A level depends on nothing but its generator, so a few are made ahead
+    for each, all at once: level k of slot i lies at `DEPTH * i + k % DEPTH`."""
+
+    DEPTH = 4
 
     def __init__(self, states: NDArray[np.uint32]) -> None:
         self._states = states.copy()
-        self._levels = Levels.empty(len(states))
-        self._ready = np.zeros(len(states), np.bool_)
+        self._taken, self._made = np.zeros((2, len(states)), np.intp)  # levels so far
+        self._levels = Levels.empty(self.DEPTH * len(states))
 
     def reseed(self, slots: Cells, states: NDArray[np.uint32]) -> None:
         """Start these generators anew."""
         self._states[slots] = states
-        self._ready[slots] = False
+        self._taken[slots] = self._made[slots] = 0
 
     def take(self, slots: Cells, into: Levels) -> None:
         """Write the next level of each of the slots to its place in `into`."""
-        if not self._ready[slots].all():
-            stale = np.flatnonzero(~self._ready)
-            self._levels.put(stale, make_levels(self._states[stale]), slice(None))
-            self._states[stale] = advance(self._states[stale], DRAWS)
-            self._ready[stale] = True
-        into.put(slots, self._levels, slots)
-        self._ready[slots] = False
+        if (self._taken[slots] == self._made[slots]).any():
+            self._make()
+        into.put(slots, self._levels, self.DEPTH * slots + self._taken[slots] % self.DEPTH)
+        self._taken[slots] += 1
+
+    def _make(self) -> None:
+        """Replace every level that is taken."""
+        missing = self._taken + self.DEPTH - self._made
+        slots = np.repeat(np.arange(len(missing)), missing)
+        numbers = self._made[slots] + np.arange(len(slots)) - np.repeat(np.cumsum(missing) - missing, missing)
+        made = make_levels(advance(self._states[slots], DRAWS * numbers))
+        self._levels.put(self.DEPTH * slots + numbers % self.DEPTH, made, slice(None))
+        self._made += missing
 
 
 def make_levels(states: NDArray[np.uint32]) -> Levels:
@@ -93,9 +106,9 @@ def make_levels(states: NDArray[np.uint32]) -> Levels:
     split = below(numbers[:, 1], 4).astype(np.intp)
     tiles = _ROOMS[split]
     tiles[every, rules.SIZE * (1 + below(numbers[:, 2], 10).astype(np.intp)) + split + 4] = rules.DOOR
-    shapes = below(numbers[:, 3 : 3 + len(LATTICE)], len(SHAPES)).astype(np.intp)
-    pillars = _PILLARS[np.arange(len(LATTICE)), shapes].any(axis=1) & _APART[split]
-    tiles[pillars] = rules.WALL
+    shapes = below(numbers[:, 3 : 3 + len(LATTICE)], len(SHAPES)).astype(np.intp).reshape(-1, 3, 3) @ (25, 5, 1)
+    pillars = _PILLAR_ROWS[0, shapes[:, 0]] | _PILLAR_ROWS[1, shapes[:, 1]] | _PILLAR_ROWS[2, shapes[:, 2]]
+    tiles[pillars & _APART[split]] = rules.WALL
     exit_row = 1 + below(numbers[:, _ITEMS - 1], 10).astype(np.intp)
     tiles[every, rules.SIZE * exit_row + rules.SIZE - 1] = rules.EXIT_CLOSED
 
@@ -109,7 +122,7 @@ def make_levels(states: NDArray[np.uint32]) -> Levels:
     first = _take(numbers[:, _ITEMS + 6], free, near & _DISTANT[raider])
     second = _take(numbers[:, _ITEMS + 7], free, far)
     facing = below(numbers[:, _ITEMS + 8 :], 4).astype(np.intp)
-    return _mirrored(Levels(tiles, raider, np.stack((first, second), axis=1), facing), below(numbers[:, 0], 2) == 1)
+    return _mirrored(Levels(tiles, np.stack((raider, first, second, *facing.T))), below(numbers[:, 0], 2) == 1)
 
 
 def _take(numbers: NDArray[np.uint32], free: Bools, room: Bools) -> Cells:
@@ -122,11 +135,7 @@ def _take(numbers: NDArray[np.uint32], free: Bools, room: Bools) -> Cells:
 
 def _mirrored(levels: Levels, chosen: Bools) -> Levels:
     """Swap left and right where chosen."""
-    columns: Any = chosen[:, None]
     levels.tiles[chosen] = levels.tiles[chosen][:, _MIRROR]
-    return Levels(
-        levels.tiles,
-        np.where(chosen, _MIRROR[levels.raider], levels.raider),
-        np.where(columns, _MIRROR[levels.guards], levels.guards),
-        np.where(columns, _SWAPPED[levels.facing], levels.facing),
-    )
+    levels.figures[:3, chosen] = _MIRROR[levels.figures[:3, chosen]]
+    levels.facing[:, chosen] = _SWAPPED[levels.facing[:, chosen]]
+    return levels

@@ -71,8 +71,11 @@ class GridRaidVectorEnv(VectorEnv[Images, NDArray[Any], NDArray[Any]]):
         seeds = _seeds(seed, self.num_envs)
         given = np.array([slot for slot, value in enumerate(seeds) if value is not None], np.intp)
         self._supply.reseed(given, np.array([expand(value) for value in seeds if value is not None], np.uint32))
-        self._begin(self._supply, self._every)
+        self._supply.take(self._every, self._boards.levels)
+        self._boards.begin(self._every)
         self._ended[:] = False
+        self._legal = None
+        self._canvas.draw([], ~self._ended, self._every)
         return self._canvas.images.copy(), self._infos(np.zeros(self.num_envs, np.bool_))
 
     def step(self, actions: NDArray[Any]) -> tuple[Images, NDArray[Any], Bools, Bools, Infos]:
@@ -86,9 +89,10 @@ class GridRaidVectorEnv(VectorEnv[Images, NDArray[Any], NDArray[Any]]):
         truncated = (self._boards.turn >= self.max_episode_steps) & live
         rewards = turns.reward * live * rules.UNIT
         ended = np.flatnonzero(self._ended)
-        self._canvas.update(turns.changed, live)
         if ended.size:
-            self._begin(self._supply, ended)
+            self._supply.take(ended, self._boards.levels)
+            self._boards.begin(ended)
+        self._canvas.draw(turns.changed, live, ended)
         self._ended = terminated | truncated
         self._legal = None
         return self._canvas.images.copy(), rewards, terminated, truncated, self._infos(turns.left & live)
@@ -109,15 +113,10 @@ class GridRaidVectorEnv(VectorEnv[Images, NDArray[Any], NDArray[Any]]):
         codes = self._canvas.codes(self._every)
         return tuple(draw(board, int(turn)) for board, turn in zip(codes, self._boards.turn, strict=True))
 
-    def _begin(self, supply: Supply, slots: Cells) -> None:
-        supply.take(slots, self._boards.levels)
-        self._boards.begin(slots)
-        self._canvas.redraw(slots)
-        self._legal = None
-
     def _legal_now(self) -> Bools:
         if self._legal is None:
-            self._legal = self._boards.legal()
+            every_action = np.broadcast_to(np.arange(rules.N_ACTIONS)[:, None], (rules.N_ACTIONS, self.num_envs))
+            self._legal = np.ascontiguousarray(self._boards.legal(every_action).T)
         return self._legal
 
     def _read(self, actions: NDArray[Any]) -> tuple[Cells, Bools, Bools]:
@@ -125,10 +124,11 @@ class GridRaidVectorEnv(VectorEnv[Images, NDArray[Any], NDArray[Any]]):
         shape, limits = self.action_space.shape, rules.BRANCHES if self.multi else rules.N_ACTIONS
         if actions.shape != shape or actions.dtype.kind not in "iu" or (actions < 0).any() or (actions >= limits).any():
             raise InvalidAction(f"GridRaid: {actions!r} is no action of {self.action_space}; take one that it contains")
-        legal = self._legal_now()
         if not self.multi:
-            allowed = legal[self._every, actions]
-            return actions.astype(np.intp), allowed, allowed
+            choice = actions.astype(np.intp)
+            allowed = self._boards.legal(choice) if self._legal is None else self._legal[self._every, choice]
+            return choice, allowed, allowed
+        legal = self._legal_now()
         direction, tool = actions[:, 0], actions[:, 1]
         masks = _branch_masks(legal)
         choice = np.where(direction == 0, rules.WAIT, 4 * tool + direction)

@@ -86,8 +86,8 @@ def test_levels_in_arrays_are_those_of_the_reference():
         level = make_level(Generator(seed))
         assert levels.tiles[slot].tolist() == level.tiles
         assert levels.raider[slot] == level.raider
-        assert levels.guards[slot].tolist() == level.guards
-        assert levels.facing[slot].tolist() == level.facing
+        assert levels.guards[:, slot].tolist() == level.guards
+        assert levels.facing[:, slot].tolist() == level.facing
 
 
 def test_seeds_count_up_and_lists_are_taken():
