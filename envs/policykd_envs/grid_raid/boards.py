@@ -133,7 +133,7 @@ class Boards:
         if doors.size:
             cells = self.base[doors] + self.levels.raider[doors] + _STEPS[choice[opens] - 5]
             held = self.base[doors] + rules.HELD_KEY_CELL
-            self.tiles[cells], self.passable[cells], self.tiles[held] = rules.FLOOR, True, rules.WALL
+            self.tiles[cells], self.tiles[held] = rules.DOORWAY, rules.WALL
             self.keys[doors] -= 1
             reward[doors] += rules.DOOR_REWARD
             changed += [cells, held]

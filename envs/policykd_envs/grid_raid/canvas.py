@@ -10,7 +10,7 @@ from policykd_envs.grid_raid.boards import Boards
 from policykd_envs.grid_raid.levels import Bools, Cells
 
 _STRIP = "V9"  # three pixels beside each other: NumPy copies them as one
-_STRIPS = np.ascontiguousarray(patterns.PATTERNS.reshape(-1).view(_STRIP).reshape(patterns.N_CODES, 3).T)  # [3, 352]
+_STRIPS = np.ascontiguousarray(patterns.PATTERNS.reshape(-1).view(_STRIP).reshape(patterns.N_CODES, 3).T)  # [3, 384]
 _CELLS = np.arange(rules.CELLS)
 _DOWN = rules.SIZE * np.arange(3)[:, None]  # strips in a row of pixels: 12
 _PLACES = 3 * rules.SIZE * (_CELLS // rules.SIZE) + _CELLS % rules.SIZE  # a cell's first strip within its picture

@@ -67,7 +67,7 @@ class Game:
         """Do what is legal; the reward for it."""
         tiles, ahead = self.level.tiles, self.level.raider + rules.STEPS[direction]
         if tool == rules.USE_KEY:
-            tiles[ahead] = rules.FLOOR
+            tiles[ahead] = rules.DOORWAY
             self.keys -= 1
             tiles[rules.HELD_KEY_CELL] = rules.WALL
             return rules.DOOR_REWARD
@@ -83,7 +83,7 @@ class Game:
     def _pick_up(self, cell: int) -> int:
         tiles = self.level.tiles
         tile = tiles[cell]
-        if tile in (rules.FLOOR, rules.EXIT_OPEN):
+        if tile in (rules.FLOOR, rules.DOORWAY, rules.EXIT_OPEN):
             return 0
         tiles[cell] = rules.FLOOR
         if tile == rules.KEY:

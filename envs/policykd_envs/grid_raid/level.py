@@ -2,7 +2,8 @@
 
 Two rooms side by side, a wall with one door between them. The raider, the key, the stone and a gem are in the near
 room, a gem and the exit in the far one, a third gem anywhere. Pillars touch neither one another, nor the walls, nor the
-cells beside the door, so each room hangs together: every level can be solved, by construction.
+cells beside the door, so each room hangs together. A guard walks up and down at least four cells of one room, so that
+each of them can be crossed. Every level can be solved, by construction.
 """
 
 from __future__ import annotations
@@ -43,13 +44,18 @@ def make_level(generator: Generator) -> Level:
     free = [cell for cell in range(rules.CELLS) if tiles[cell] == rules.FLOOR]
     near = [cell for cell in free if cell % rules.SIZE < column]
     far = [cell for cell in free if cell % rules.SIZE > column]
+    beats = {step: {cell for cell in free if _run(tiles, cell, step) >= rules.BEAT} for step in (1, rules.SIZE)}
     raider = _take(generator, near, near, far)
     for tile, room in ((rules.KEY, near), (rules.STONE, near), (rules.GEM, near), (rules.GEM, far)):
         tiles[_take(generator, room, near, far)] = tile
     tiles[_take(generator, sorted(near + far), near, far)] = rules.GEM
-    distant = [cell for cell in near if distance(cell, raider) >= rules.SAFE_DISTANCE]
-    guards = [_take(generator, distant, near, far), _take(generator, far, near, far)]
+    walks = beats[1] | beats[rules.SIZE]
+    distant = [cell for cell in near if cell in walks and distance(cell, raider) >= rules.SAFE_DISTANCE]
+    guards = [_take(generator, distant), _take(generator, [cell for cell in far if cell in walks])]
     facing = [generator.below(4) for _ in guards]
+    for guard, cell in enumerate(guards):
+        if cell not in beats[abs(rules.STEPS[facing[guard]])]:
+            facing[guard] = (facing[guard] + 1) % 4
     level = Level(tiles, raider, guards, facing)
     return _mirrored(level) if mirrored else level
 
@@ -57,6 +63,16 @@ def make_level(generator: Generator) -> Level:
 def distance(cell: int, other: int) -> int:
     """Steps from one cell to another where nothing is in the way."""
     return abs(cell // rules.SIZE - other // rules.SIZE) + abs(cell % rules.SIZE - other % rules.SIZE)
+
+
+def _run(tiles: list[int], cell: int, step: int) -> int:
+    """How many cells of floor lie in one line with a cell, itself included."""
+    count = 1
+    for way in (step, -step):
+        ahead = cell + way
+        while tiles[ahead] == rules.FLOOR:
+            ahead, count = ahead + way, count + 1
+    return count
 
 
 def mirror(cell: int) -> int:

@@ -113,16 +113,20 @@ def make_levels(states: NDArray[np.uint32]) -> Levels:
     tiles[every, rules.SIZE * exit_row + rules.SIZE - 1] = rules.EXIT_CLOSED
 
     free = tiles == rules.FLOOR
+    across, down = _beats(free, 1), _beats(free, rules.SIZE)
     near, far = _LEFT[split], _RIGHT[split]
     raider = _take(numbers[:, _ITEMS], free, near)
     for place, (tile, room) in enumerate(
         ((rules.KEY, near), (rules.STONE, near), (rules.GEM, near), (rules.GEM, far), (rules.GEM, near | far)), 1
     ):
         tiles[every, _take(numbers[:, _ITEMS + place], free, room)] = tile
-    first = _take(numbers[:, _ITEMS + 6], free, near & _DISTANT[raider])
-    second = _take(numbers[:, _ITEMS + 7], free, far)
-    facing = below(numbers[:, _ITEMS + 8 :], 4).astype(np.intp)
-    return _mirrored(Levels(tiles, np.stack((raider, first, second, *facing.T))), below(numbers[:, 0], 2) == 1)
+    walks = across | down
+    first = _take(numbers[:, _ITEMS + 6], free, near & walks & _DISTANT[raider])
+    second = _take(numbers[:, _ITEMS + 7], free, far & walks)
+    facing = below(numbers[:, _ITEMS + 8 :].T, 4).astype(np.intp)
+    guards = np.stack((first, second))
+    facing = (facing + ~np.where(facing % 2, across[every, guards], down[every, guards])) % 4
+    return _mirrored(Levels(tiles, np.concatenate((raider[None], guards, facing))), below(numbers[:, 0], 2) == 1)
 
 
 def _take(numbers: NDArray[np.uint32], free: Bools, room: Bools) -> Cells:
@@ -131,6 +135,16 @@ def _take(numbers: NDArray[np.uint32], free: Bools, room: Bools) -> Cells:
     cells: Cells = np.argmax(counts > below(numbers, counts[:, -1])[:, None], axis=1)
     free[np.arange(len(cells)), cells] = False
     return cells
+
+
+def _beats(free: Bools, step: int) -> Bools:
+    """The cells [K, 144] that lie in a line of at least BEAT free ones."""
+    count, last = rules.BEAT, rules.CELLS - (rules.BEAT - 1) * step
+    whole = np.logical_and.reduce([free[:, part * step : part * step + last] for part in range(count)])
+    beats = np.zeros_like(free)
+    for part in range(count):
+        beats[:, part * step : part * step + last] |= whole
+    return beats
 
 
 def _mirrored(levels: Levels, chosen: Bools) -> Levels:

@@ -1,6 +1,6 @@
 """How GridRaid looks to a policy: 3 x 3 pixels for a cell, and the turns left in the bottom wall.
 
-A cell's code is `tile + 11 * (guards' facings as 4 bits + 16 * raider)`. Guards stand on a cell's cross and leave the
+A cell's code is `tile + 12 * (guards' facings as 4 bits + 16 * raider)`. Guards stand on a cell's cross and leave the
 four corners of what they stand on.
 """
 
@@ -21,6 +21,7 @@ _COLOURS = {  # corners and edges, middle
     rules.FLOOR: ((16, 16, 24), (16, 16, 24)),
     rules.WALL: ((96, 96, 112), (96, 96, 112)),
     rules.DOOR: ((160, 88, 24), (255, 216, 0)),
+    rules.DOORWAY: ((80, 44, 12), (16, 16, 24)),
     rules.EXIT_CLOSED: ((0, 80, 32), (96, 96, 112)),
     rules.EXIT_OPEN: ((0, 255, 96), (255, 255, 255)),
     rules.GEM: ((0, 176, 255), (224, 255, 255)),
@@ -63,7 +64,7 @@ def _all_bars() -> NDArray[np.uint8]:
     return bars
 
 
-PATTERNS = _all_patterns()  # [352, 3, 3, 3]: code, row, column, colour
+PATTERNS = _all_patterns()  # [384, 3, 3, 3]: code, row, column, colour
 BARS = _all_bars()  # [97, 32, 3]: turns played, pixel, colour
 
 

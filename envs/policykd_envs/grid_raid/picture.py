@@ -61,6 +61,9 @@ def _draw_tile(sprite: NDArray[np.uint8], tile: int) -> None:
         sprite[np.abs((_X * 2.5) % 1 - 0.5) > 0.42] = (92, 54, 24)
         sprite[np.maximum(np.abs(_X), np.abs(_Y)) > 0.88] = (70, 42, 20)
         sprite[_disc(0, -0.1, 0.22) | _box(0, 0.18, 0.09, 0.25)] = _GOLD
+    elif tile == rules.DOORWAY:
+        sprite[:] = (70, 42, 20)
+        sprite[_box(0, 0, 0.74, 0.74)] = (40, 30, 30)
     elif tile in (rules.EXIT_CLOSED, rules.EXIT_OPEN):
         is_open = tile == rules.EXIT_OPEN
         sprite[:] = (52, 56, 70)

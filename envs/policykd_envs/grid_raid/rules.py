@@ -11,10 +11,11 @@ TURNS = 96  # an episode is truncated after so many
 GEMS = 3
 GUARDS = 2
 SAFE_DISTANCE = 4  # steps between the raider and the guard of its own room at the start, at least
+BEAT = 4  # cells that a guard walks up and down, at least: then every one of them can be crossed behind its back
 
-FLOOR, WALL, DOOR, EXIT_CLOSED, EXIT_OPEN, GEM, KEY, STONE, HELD_KEY, HELD_STONE, HELD_GEM = range(11)
-N_TILES = 11
-WALKABLE = frozenset({FLOOR, EXIT_OPEN, GEM, KEY, STONE})  # for the raider
+FLOOR, WALL, DOOR, DOORWAY, EXIT_CLOSED, EXIT_OPEN, GEM, KEY, STONE, HELD_KEY, HELD_STONE, HELD_GEM = range(12)
+N_TILES = 12
+WALKABLE = frozenset({FLOOR, DOORWAY, EXIT_OPEN, GEM, KEY, STONE})  # for the raider
 PASSABLE = frozenset({FLOOR, GEM, KEY, STONE})  # for guards and thrown stones
 
 HELD_KEY_CELL = 1  # what the raider holds is shown in the top wall
