@@ -1,7 +1,7 @@
 """How GridRaid looks to a policy: 3 x 3 pixels for a cell, and the turns left in the bottom wall.
 
 A cell's code is `tile + 12 * (guards' facings as 4 bits + 16 * raider)`. Guards stand on a cell's cross and leave the
-four corners of what they stand on.
+four corners of what is there, the raider leaves the upper two.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _pattern(tile: int, facings: int, raider: bool) -> NDArray[np.uint8]:
     pixels = np.empty((3, 3, 3), np.uint8)
     pixels[:], pixels[1, 1] = _COLOURS[tile]
     if raider:
-        pixels[:], pixels[1, 1] = _RAIDER, _RAIDER_MIDDLE
+        pixels[1:], pixels[0, 1], pixels[1, 1] = _RAIDER, _RAIDER, _RAIDER_MIDDLE
     if facings:
         pixels[1, 1] = _GUARD
         for direction, edge in enumerate(_EDGES):

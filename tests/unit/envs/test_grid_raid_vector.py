@@ -58,9 +58,10 @@ def test_equal_to_single_environments(name, forbidden):
     for seed in (0, list(range(1000, 1000 + count)), None):
         pairs = [env.reset(seed=seed) for env in (native, single)]
         _same(*pairs)
-        for _ in range(steps // 3):
-            masks = native.action_masks()
-            np.testing.assert_array_equal(masks, [env.unwrapped.action_masks() for env in single.envs])
+        for step in range(steps // 3):
+            masks = np.array([env.unwrapped.action_masks() for env in single.envs])
+            if step % 2:  # a step works out what it needs where nobody has asked
+                np.testing.assert_array_equal(native.action_masks(), masks)
             actions = _helped(rng, single, _random(rng, masks, native.multi, forbidden))
             one, other = native.step(actions), single.step(actions)
             _same(one, other)
