@@ -10,9 +10,13 @@ from policykd_envs.grid_raid import rules
 from policykd_envs.grid_raid.game import Game
 
 
-def solve(game: Game) -> list[int] | None:
-    """The actions with which the raider leaves with every gem; None where none were found."""
+def solve(game: Game, tries: list[int] | None = None) -> list[int] | None:
+    """The actions with which the raider leaves with every gem; None where none were found in 500 tries."""
+    tries = [0] if tries is None else tries
     for leg in _legs(game):
+        tries[0] += 1
+        if tries[0] > 500:
+            return None
         after = copy.deepcopy(game)
         for action in leg:
             assert after.legal(action)
@@ -21,7 +25,7 @@ def solve(game: Game) -> list[int] | None:
                 return leg
         if turn.caught or turn.timeout:
             continue
-        rest = solve(after)
+        rest = solve(after, tries)
         if rest is not None:
             return leg + rest
     return None

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from policykd_envs.grid_raid import patterns, rules
 from policykd_envs.grid_raid.boards import Boards
-from policykd_envs.grid_raid.levels import Bools, Cells
+from policykd_envs.grid_raid.levels import Cells
 
 _STRIP = "V9"  # three pixels beside each other: NumPy copies them as one
 _STRIPS = np.ascontiguousarray(patterns.PATTERNS.reshape(-1).view(_STRIP).reshape(patterns.N_CODES, 3).T)  # [3, 384]
@@ -39,9 +39,9 @@ class Canvas:
         figures = self._figures.reshape(-1, rules.CELLS)[slots].astype(np.intp)
         return self._boards.levels.tiles[slots] + rules.N_TILES * figures
 
-    def draw(self, changed: list[Cells], live: Bools, begun: Cells) -> None:
-        """Draw what a turn moved, the `changed` cells of the flat boards, a turn less for the `live` games, and the
-        whole of those that have just `begun`."""
+    def draw(self, changed: list[Cells], begun: Cells) -> None:
+        """Draw what a turn moved, the `changed` cells of the flat boards, a turn less, and then the whole of those that
+        have just `begun`."""
         boards = self._boards
         before = self._drawn
         self._figures[before] = 0
@@ -50,7 +50,7 @@ class Canvas:
         codes = boards.tiles[cells] + rules.N_TILES * self._figures[cells].astype(np.intp)
         np.put(self._strips, self._places[cells] + _DOWN, _STRIPS.take(codes, axis=1))
         bars = self._starts + _BAR_PLACES[boards.turn]
-        self._flat[bars] = np.where(live, _BAR_GREENS[boards.turn], self._flat[bars])
+        self._flat[bars] = _BAR_GREENS[boards.turn]
         if begun.size:
             whole = _STRIPS.take(self.codes(begun).reshape(-1, rules.SIZE, rules.SIZE), axis=1)
             self._strips.reshape(-1, rules.SIZE, 3, rules.SIZE)[begun] = whole.transpose(1, 2, 0, 3)

@@ -75,7 +75,7 @@ class GridRaidVectorEnv(VectorEnv[Images, NDArray[Any], NDArray[Any]]):
         self._boards.begin(self._every)
         self._ended[:] = False
         self._legal = None
-        self._canvas.draw([], ~self._ended, self._every)
+        self._canvas.draw([], self._every)
         return self._canvas.images.copy(), self._infos(np.zeros(self.num_envs, np.bool_))
 
     def step(self, actions: NDArray[Any]) -> tuple[Images, NDArray[Any], Bools, Bools, Infos]:
@@ -92,7 +92,7 @@ class GridRaidVectorEnv(VectorEnv[Images, NDArray[Any], NDArray[Any]]):
         if ended.size:
             self._supply.take(ended, self._boards.levels)
             self._boards.begin(ended)
-        self._canvas.draw(turns.changed, live, ended)
+        self._canvas.draw(turns.changed, ended)
         self._ended = terminated | truncated
         self._legal = None
         return self._canvas.images.copy(), rewards, terminated, truncated, self._infos(turns.left & live)
