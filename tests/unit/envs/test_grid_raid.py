@@ -78,6 +78,15 @@ def test_the_generator_gives_the_numbers_of_the_documentation():
     assert [generator.below(10) for _ in range(12)] == [4, 8, 9, 7, 0, 9, 3, 7, 5, 6, 0, 2]
 
 
+@pytest.mark.parametrize(
+    ("seed", "first", "second"),
+    [(0, 0x144998E9, 0x84475D15), (1, 0xB915FA6D, 0xBA95B447), (2**40 + 5, 0x49FC6E05, 0xF51CA945)],
+)
+def test_levels_look_as_documented(seed, first, second):
+    env = GridRaidEnv()
+    assert [fnv(env.reset(seed=seed)[0]), fnv(env.reset()[0])] == [first, second]
+
+
 def test_arrays_of_generators_draw_the_same_numbers():
     generators = [Generator(seed) for seed in range(50)]
     states = np.array([generator.state for generator in generators], np.uint32)
