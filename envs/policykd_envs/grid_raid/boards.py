@@ -19,6 +19,7 @@ _PASSABLE = np.isin(_TILES, list(rules.PASSABLE))
 _STEPS = np.array(rules.STEPS)
 _AHEAD = np.array([0, *rules.STEPS * 3])  # the cell that an action is about
 _WALKS = np.array([0, *rules.STEPS, *[0] * 8])  # how far an action moves the raider
+_EVERY_ACTION = np.arange(rules.N_ACTIONS)[:, None]
 _LEGAL = np.zeros((2, rules.N_ACTIONS, rules.N_TILES), np.bool_)  # keys, action, what is ahead; throws come extra
 _LEGAL[:, rules.WAIT] = True
 _LEGAL[:, 1:5] = np.isin(_TILES, list(rules.WALKABLE))
@@ -80,15 +81,26 @@ class Boards:
         self.standing[:, slots] = True
         self.passable.reshape(-1, rules.CELLS)[slots] = _PASSABLE[self.levels.tiles[slots]]
 
-    def legal(self, choices: Cells) -> Bools:
-        """Whether actions, out of 13, are allowed now: [N] or [K, N], as the choices."""
+    def legal(self) -> Bools:
+        """Which of the actions [13, N] are allowed now."""
+        legal = self._legal_ahead(_EVERY_ACTION)
+        games, _, towards, _ = self._sights(np.flatnonzero(self.stones))
+        legal[9 + towards, games] = True
+        return legal
+
+    def allowed(self, choices: Cells) -> Bools:
+        """Whether these actions [N], one for each game, are allowed now."""
+        allowed = self._legal_ahead(choices)
+        throws = np.flatnonzero(self.stones * (choices > 8))
+        if throws.size:
+            games, _, towards, _ = self._sights(throws)
+            allowed[games[choices[games] == 9 + towards]] = True
+        return allowed
+
+    def _legal_ahead(self, choices: Cells) -> Bools:
+        """Whether actions, [N] or [K, 1], are allowed by what is on the next cell; no throw is."""
         ahead = self.tiles[self.base + self.levels.raider + _AHEAD[choices]]
         legal: Bools = _LEGAL.take((self.keys * rules.N_ACTIONS + choices) * rules.N_TILES + ahead)
-        if self.stones.any():
-            games, _, towards, _ = self._sights()
-            seen = np.zeros((rules.N_ACTIONS, len(self.base)), np.bool_)
-            seen[9 + towards, games] = True
-            legal |= np.take_along_axis(seen, np.atleast_2d(choices), axis=0).reshape(legal.shape)
         return legal
 
     def play(self, choice: Cells, acts: Bools, allowed: Bools, live: Bools) -> Turns:
@@ -114,9 +126,8 @@ class Boards:
         reward += rules.CAUGHT_REWARD * caught
         return Turns(reward, caught, left, changed)
 
-    def _sights(self) -> tuple[Cells, Cells, NDArray[np.int8], Cells]:
-        """Guards in sight of raiders that hold a stone: games, guards, directions and how far, [K] each."""
-        holders = np.flatnonzero(self.stones)
+    def _sights(self, holders: Cells) -> tuple[Cells, Cells, NDArray[np.int8], Cells]:
+        """Guards in sight of some games' raiders: games, guards, directions and how far, [K] each."""
         directions = _DIRECTIONS[self.levels.raider[holders], self.levels.guards[:, holders]]
         guards, places = np.nonzero((directions >= 0) & self.standing[:, holders])
         slots, towards = holders[places], directions[guards, places]
@@ -140,7 +151,7 @@ class Boards:
         if throws.size:
             thrown = np.full(len(self.base), -1)
             thrown[throws] = choice[~opens] - 9
-            games, guards, towards, far = self._sights()
+            games, guards, towards, far = self._sights(throws)
             aimed = thrown[games] == towards
             games, guards, far = games[aimed], guards[aimed], far[aimed]
             nearest = np.full(len(self.base), rules.SIZE)

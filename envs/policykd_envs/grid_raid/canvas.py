@@ -27,7 +27,7 @@ class Canvas:
         count = len(boards.base)
         self._boards = boards
         self._figures = np.zeros(count * rules.CELLS, np.uint8)  # guards' facings and raiders, as in `patterns`
-        self._drawn: Cells = np.zeros((0, count), np.intp)  # where figures were drawn last
+        self._drawn: Cells = np.zeros((1 + rules.GUARDS, count), np.intp)  # where figures were drawn last
         self.images = np.zeros((count, patterns.PIXELS, patterns.PIXELS, 3), np.uint8)
         self._flat = self.images.reshape(-1)
         self._strips = self._flat.view(_STRIP)
@@ -46,7 +46,11 @@ class Canvas:
         before = self._drawn
         self._figures[before] = 0
         self._place_figures()
-        cells = np.concatenate([before.reshape(-1), self._drawn.reshape(-1), *changed])
+        after = self._drawn
+        moved = np.flatnonzero(before[0] != after[0])
+        cells = np.concatenate(
+            [before[0, moved], after[0, moved], before[1:].reshape(-1), after[1:].reshape(-1), *changed]
+        )
         codes = boards.tiles[cells] + rules.N_TILES * self._figures[cells].astype(np.intp)
         np.put(self._strips, self._places[cells] + _DOWN, _STRIPS.take(codes, axis=1))
         bars = self._starts + _BAR_PLACES[boards.turn]

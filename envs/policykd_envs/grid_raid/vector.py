@@ -44,6 +44,8 @@ class GridRaidVectorEnv(VectorEnv[Images, NDArray[Any], NDArray[Any]]):
         multi: bool = False,
     ) -> None:
         check_render_mode(render_mode, ["rgb_array"])
+        if num_envs < 1:
+            raise ValueError(f"GridRaid: num_envs is {num_envs}, expected at least 1")
         self.num_envs = num_envs
         self.max_episode_steps = min(max_episode_steps, rules.TURNS)
         self.render_mode = render_mode
@@ -102,7 +104,7 @@ class GridRaidVectorEnv(VectorEnv[Images, NDArray[Any], NDArray[Any]]):
         if self._supply is None:
             raise ResetNeeded("GridRaid: action_masks() without episodes: call reset() first")
         legal = self._legal_now()
-        return _branch_masks(legal) if self.multi else legal.copy()
+        return np.ascontiguousarray((_branch_masks(legal) if self.multi else legal).T)
 
     def render(self) -> tuple[Images, ...] | None:
         """A picture [480, 480, 3] of each board where render_mode is rgb_array."""
@@ -115,8 +117,7 @@ class GridRaidVectorEnv(VectorEnv[Images, NDArray[Any], NDArray[Any]]):
 
     def _legal_now(self) -> Bools:
         if self._legal is None:
-            every_action = np.broadcast_to(np.arange(rules.N_ACTIONS)[:, None], (rules.N_ACTIONS, self.num_envs))
-            self._legal = np.ascontiguousarray(self._boards.legal(every_action).T)
+            self._legal = self._boards.legal()
         return self._legal
 
     def _read(self, actions: NDArray[Any]) -> tuple[Cells, Bools, Bools]:
@@ -126,14 +127,14 @@ class GridRaidVectorEnv(VectorEnv[Images, NDArray[Any], NDArray[Any]]):
             raise InvalidAction(f"GridRaid: {actions!r} is no action of {self.action_space}; take one that it contains")
         if not self.multi:
             choice = actions.astype(np.intp)
-            allowed = self._boards.legal(choice) if self._legal is None else self._legal[self._every, choice]
+            allowed = self._boards.allowed(choice) if self._legal is None else self._legal[choice, self._every]
             return choice, allowed, allowed
         legal = self._legal_now()
         direction, tool = actions[:, 0], actions[:, 1]
         masks = _branch_masks(legal)
         choice = np.where(direction == 0, rules.WAIT, 4 * tool + direction)
-        allowed = masks[self._every, direction] & masks[self._every, rules.BRANCHES[0] + tool]
-        return choice, allowed, allowed & legal[self._every, choice]
+        allowed = masks[direction, self._every] & masks[rules.BRANCHES[0] + tool, self._every]
+        return choice, allowed, allowed & legal[choice, self._every]
 
     @staticmethod
     def _infos(success: Bools) -> Infos:
@@ -141,12 +142,12 @@ class GridRaidVectorEnv(VectorEnv[Images, NDArray[Any], NDArray[Any]]):
 
 
 def _branch_masks(legal: Bools) -> Bools:
-    """[N, 13] as [N, 5 + 3]: a direction is allowed with some tool, a tool in some direction, staying and walking
+    """[13, N] as [5 + 3, N]: a direction is allowed with some tool, a tool in some direction, staying and walking
     always (Game.legal_pair)."""
-    tools = legal[:, 1:].reshape(-1, 3, 4)
-    masks = np.ones((len(legal), sum(rules.BRANCHES)), np.bool_)
-    masks[:, 1:5] = tools.any(axis=1)
-    masks[:, 6:] = tools[:, 1:].any(axis=2)
+    tools = legal[1:].reshape(3, 4, -1)
+    masks = np.ones((sum(rules.BRANCHES), legal.shape[1]), np.bool_)
+    masks[1:5] = tools.any(axis=0)
+    masks[6:] = tools[1:].any(axis=1)
     return masks
 
 
