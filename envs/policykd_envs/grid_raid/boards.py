@@ -28,6 +28,10 @@ _PICKED = np.zeros(rules.N_TILES, np.int64)
 _PICKED[[rules.GEM, rules.KEY, rules.EXIT_OPEN]] = rules.GEM_REWARD, rules.KEY_REWARD, rules.EXIT_REWARD
 
 
+_HELD_CELLS = np.array([rules.HELD_GEM_CELL, rules.HELD_KEY_CELL, rules.HELD_STONE_CELL])
+_HELD_TILES = np.array([rules.HELD_GEM, rules.HELD_KEY, rules.HELD_STONE], np.uint8)
+
+
 def _rays() -> Cells:
     """The cells [144, 4, 12] that lie ahead, nearest first; then cell 0, which is a wall."""
     rays = np.zeros((rules.CELLS, 4, rules.SIZE), np.intp)
@@ -39,9 +43,9 @@ def _rays() -> Cells:
     return rays
 
 
-def _directions() -> NDArray[np.int8]:
+def _directions() -> Cells:
     """The direction [144, 144] from one cell to another in its row or column, else -1."""
-    directions = np.full((rules.CELLS, rules.CELLS), -1, np.int8)
+    directions = np.full((rules.CELLS, rules.CELLS), -1, np.intp)
     for cell in range(rules.CELLS):
         for direction in range(4):
             directions[cell, _RAYS[cell, direction][_RAYS[cell, direction] > 0]] = direction
@@ -51,6 +55,10 @@ def _directions() -> NDArray[np.int8]:
 
 _RAYS = _rays()
 _DIRECTIONS = _directions()
+
+
+Sights = tuple[Cells, Cells, Cells, Cells]
+_NOBODY: Sights = (np.zeros(0, np.intp),) * 4
 
 
 @dataclass
@@ -72,11 +80,13 @@ class Boards:
         self.tiles = self.levels.tiles.reshape(-1)
         self.passable = np.zeros(count * rules.CELLS, np.bool_)
         self._counters = np.zeros((4, count), np.int64)
-        self.keys, self.stones, self.gems, self.turn = self._counters
+        self.gems, self.keys, self.stones, self.turn = self._counters  # the first three as GEM, KEY and STONE
+        self._seen = _NOBODY  # guards in sight of who may throw, as the masks of this turn have it
         self.standing = np.ones((rules.GUARDS, count), np.bool_)
 
     def begin(self, slots: Cells) -> None:
         """Start these games, whose levels are new."""
+        self._seen = _NOBODY
         self._counters[:, slots] = 0
         self.standing[:, slots] = True
         self.passable.reshape(-1, rules.CELLS)[slots] = _PASSABLE[self.levels.tiles[slots]]
@@ -84,7 +94,7 @@ class Boards:
     def legal(self) -> Bools:
         """Which of the actions [13, N] are allowed now."""
         legal = self._legal_ahead(_EVERY_ACTION)
-        games, _, towards, _ = self._sights(np.flatnonzero(self.stones))
+        self._seen = games, _, towards, _ = self._sights(np.flatnonzero(self.stones))
         legal[9 + towards, games] = True
         return legal
 
@@ -93,7 +103,7 @@ class Boards:
         allowed = self._legal_ahead(choices)
         throws = np.flatnonzero(self.stones * (choices > 8))
         if throws.size:
-            games, _, towards, _ = self._sights(throws)
+            self._seen = games, _, towards, _ = self._sights(throws)
             allowed[games[choices[games] == 9 + towards]] = True
         return allowed
 
@@ -123,10 +133,11 @@ class Boards:
         caught = self._touched()
         self._patrol(live & ~(left | caught))
         caught = self._touched()
+        self._seen = _NOBODY
         reward += rules.CAUGHT_REWARD * caught
         return Turns(reward, caught, left, changed)
 
-    def _sights(self, holders: Cells) -> tuple[Cells, Cells, NDArray[np.int8], Cells]:
+    def _sights(self, holders: Cells) -> Sights:
         """Guards in sight of some games' raiders: games, guards, directions and how far, [K] each."""
         directions = _DIRECTIONS[self.levels.raider[holders], self.levels.guards[:, holders]]
         guards, places = np.nonzero((directions >= 0) & self.standing[:, holders])
@@ -151,7 +162,7 @@ class Boards:
         if throws.size:
             thrown = np.full(len(self.base), -1)
             thrown[throws] = choice[~opens] - 9
-            games, guards, towards, far = self._sights(throws)
+            games, guards, towards, far = self._seen
             aimed = thrown[games] == towards
             games, guards, far = games[aimed], guards[aimed], far[aimed]
             nearest = np.full(len(self.base), rules.SIZE)
@@ -165,18 +176,13 @@ class Boards:
 
     def _pick_up(self, slots: Cells, found: NDArray[np.uint8], changed: list[Cells]) -> None:
         """Take what lies where the raider stands."""
-        base = self.base[slots]
+        base, kinds = self.base[slots], found - rules.GEM
+        shown = base + _HELD_CELLS[kinds] + self.gems[slots] * (kinds == 0)
         self.tiles[base + self.levels.raider[slots]] = rules.FLOOR
-        gem, key, stone = found == rules.GEM, found == rules.KEY, found == rules.STONE
-        shown = np.where(gem, rules.HELD_GEM_CELL + self.gems[slots], rules.HELD_KEY_CELL)
-        shown[stone] = rules.HELD_STONE_CELL
-        self.tiles[base + shown] = found + (rules.HELD_KEY - rules.KEY)
-        self.tiles[(base + shown)[gem]] = rules.HELD_GEM
-        changed.append(base + shown)
-        self.keys[slots] += key
-        self.stones[slots] += stone
-        self.gems[slots] += gem
-        complete = slots[gem & (self.gems[slots] == rules.GEMS)]
+        self.tiles[shown] = _HELD_TILES[kinds]
+        changed.append(shown)
+        self._counters[kinds, slots] += 1
+        complete = slots[(kinds == 0) & (self.gems[slots] == rules.GEMS)]
         if complete.size:
             exits = self.base[complete] + np.argmax(self.levels.tiles[complete] == rules.EXIT_CLOSED, axis=1)
             self.tiles[exits] = rules.EXIT_OPEN

@@ -70,7 +70,7 @@ class Supply:
     """The next levels of each of N generators. A level depends on nothing but its generator, so a few are made ahead
     for each, all at once: level k of slot i lies at `DEPTH * i + k % DEPTH`."""
 
-    DEPTH = 4
+    DEPTH = 8
 
     def __init__(self, states: NDArray[np.uint32]) -> None:
         self._states = states.copy()
