@@ -68,13 +68,14 @@ def measure_return(out: Path, config: TrainConfig, device: str, stop: ShouldStop
     """
     from policykd.evaluation.episodes import policy_actor, run_episodes
     from policykd.rollout.envs import env_spec
+    from policykd.rollout.fit import fit
     from policykd.teachers.load import load_teacher
 
     wanted = config.evaluate
-    actor = policy_actor(load_teacher(out, device=device), wanted.deterministic, wanted.first_seed)
     seeds = range(wanted.first_seed, wanted.first_seed + wanted.episodes)
     # a native vector class has one seed for all slots: anyone can repeat the single environment's
-    spec = replace(env_spec(config.env), backend="sync")
+    teacher, spec = fit(load_teacher(out, device=device), config.algo, replace(env_spec(config.env), backend="sync"))
+    actor = policy_actor(teacher, wanted.deterministic, wanted.first_seed)
     returns = run_episodes(spec, actor, seeds, StopProgress(stop, out)).returns
     return {
         "mean": float(returns.mean()),

@@ -12,7 +12,8 @@ from typing import Any
 
 from policykd.spine.errors import InputError
 
-_CONTRIB = frozenset({"trpo", "qrdqn", "tqc", "ars"})
+_CONTRIB = frozenset({"trpo", "qrdqn", "tqc", "ars", "maskable_ppo"})
+_CLASS_NAMES = {"maskable_ppo": "MaskablePPO"}  # the others are in capitals
 _ELSEWHERE = {
     "policy": "it follows from the observation space",
     "env": "set env.id",
@@ -45,7 +46,10 @@ _EXPECTED = {
     "Callable": "{linear: number}",
     "ActionNoise": "{normal: number}",
 }
-_NET_ARCH_KEYS = {"vf": frozenset({"ppo", "a2c", "trpo"}), "qf": frozenset({"sac", "tqc", "td3", "ddpg"})}
+_NET_ARCH_KEYS = {
+    "vf": frozenset({"ppo", "a2c", "trpo", "maskable_ppo"}),
+    "qf": frozenset({"sac", "tqc", "td3", "ddpg"}),
+}
 _POLICY_POSITIONAL = ("self", "observation_space", "action_space", "lr_schedule", "use_sde")
 
 
@@ -59,7 +63,7 @@ def algorithm_class(algo: str) -> Any:
         import sb3_contrib
     except ModuleNotFoundError as error:
         raise InputError(f"algo {algo} needs sb3-contrib, which is not installed: pip install sb3-contrib") from error
-    return getattr(sb3_contrib, algo.upper())
+    return getattr(sb3_contrib, _CLASS_NAMES.get(algo, algo.upper()))
 
 
 def policy_name(observation_space: Any) -> str:

@@ -263,7 +263,7 @@ class TrainConfig(Section):
     """A teacher trained with stable-baselines3 or sb3-contrib."""
 
     env: EnvConfig
-    algo: Literal["ppo", "a2c", "dqn", "sac", "td3", "ddpg", "trpo", "qrdqn", "tqc", "ars"]
+    algo: Literal["ppo", "a2c", "dqn", "sac", "td3", "ddpg", "trpo", "qrdqn", "tqc", "ars", "maskable_ppo"]
     timesteps: Positive
     n_envs: Positive = 1
     seed: Seed = 0
