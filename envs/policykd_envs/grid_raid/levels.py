@@ -132,7 +132,8 @@ def make_levels(states: NDArray[np.uint32]) -> Levels:
 def _take(numbers: NDArray[np.uint32], free: Bools, room: Bools) -> Cells:
     """A free cell [K] of each room [K, 144], in ascending order; it is free no more."""
     counts = np.cumsum(free & room, axis=1, dtype=np.uint8)
-    cells: Cells = np.argmax(counts > below(numbers, counts[:, -1])[:, None], axis=1)
+    place = below(numbers, counts[:, -1]).astype(np.uint8)
+    cells: Cells = np.argmax(counts > place[:, None], axis=1)
     free[np.arange(len(cells)), cells] = False
     return cells
 
