@@ -57,8 +57,8 @@ _RAYS = _rays()
 _DIRECTIONS = _directions()
 
 
-Sights = tuple[Cells, Cells, Cells, Cells]
-_NOBODY: Sights = (np.zeros(0, np.intp),) * 4
+Sights = tuple[Cells, Cells, Cells]
+_NOBODY: Sights = (np.zeros(0, np.intp),) * 3
 
 
 @dataclass
@@ -94,7 +94,7 @@ class Boards:
     def legal(self) -> Bools:
         """Which of the actions [13, N] are allowed now."""
         legal = self._legal_ahead(_EVERY_ACTION)
-        self._seen = games, _, towards, _ = self._sights(np.flatnonzero(self.stones))
+        self._seen = games, _, towards = self._sights(np.flatnonzero(self.stones))
         legal[9 + towards, games] = True
         return legal
 
@@ -103,7 +103,7 @@ class Boards:
         allowed = self._legal_ahead(choices)
         throws = np.flatnonzero(self.stones * (choices > 8))
         if throws.size:
-            self._seen = games, _, towards, _ = self._sights(throws)
+            self._seen = games, _, towards = self._sights(throws)
             allowed[games[choices[games] == 9 + towards]] = True
         return allowed
 
@@ -138,7 +138,7 @@ class Boards:
         return Turns(reward, caught, left, changed)
 
     def _sights(self, holders: Cells) -> Sights:
-        """Guards in sight of some games' raiders: games, guards, directions and how far, [K] each."""
+        """Guards in sight of some games' raiders: games, guards and directions, [K] each."""
         directions = _DIRECTIONS[self.levels.raider[holders], self.levels.guards[:, holders]]
         guards, places = np.nonzero((directions >= 0) & self.standing[:, holders])
         slots, towards = holders[places], directions[guards, places]
@@ -146,7 +146,7 @@ class Boards:
         far = np.argmax(rays == self.levels.guards[guards, slots][:, None], axis=1)
         free = self.passable[self.base[slots][:, None] + rays]
         seen = (free | (np.arange(rules.SIZE) >= far[:, None])).all(axis=1)
-        return slots[seen], guards[seen], towards[seen], far[seen]
+        return slots[seen], guards[seen], towards[seen]
 
     def _use_tools(self, slots: Cells, choice: Cells, reward: NDArray[np.int64], changed: list[Cells]) -> None:
         """Open doors, throw stones."""
@@ -162,12 +162,8 @@ class Boards:
         if throws.size:
             thrown = np.full(len(self.base), -1)
             thrown[throws] = choice[~opens] - 9
-            games, guards, towards, far = self._seen
-            aimed = thrown[games] == towards
-            games, guards, far = games[aimed], guards[aimed], far[aimed]
-            nearest = np.full(len(self.base), rules.SIZE)
-            np.minimum.at(nearest, games, far)
-            hit = far == nearest[games]
+            games, guards, towards = self._seen
+            hit = thrown[games] == towards  # one guard at most: each stays in its room, and no stone passes a doorway
             self.standing[guards[hit], games[hit]] = False
             held = self.base[throws] + rules.HELD_STONE_CELL
             self.tiles[held] = rules.WALL

@@ -64,7 +64,6 @@ class Canvas:
     def _place_figures(self) -> None:
         boards, levels = self._boards, self._boards.levels
         raiders, guards = boards.base + levels.raider, boards.base + levels.guards
-        self._figures[raiders] = patterns.RAIDER_BIT
-        for cells, facing in zip(guards, _FACING_BITS[levels.facing] * boards.standing, strict=True):
-            self._figures[cells] |= facing
+        self._figures[guards] = _FACING_BITS[levels.facing] * boards.standing  # no two on one cell: each in its room
+        self._figures[raiders] |= patterns.RAIDER_BIT
         self._drawn = np.concatenate((raiders[None], guards))
