@@ -10,6 +10,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import policykd_envs
 from policykd_envs.grid_raid import rules
+from policykd_envs.grid_raid.boards import Boards
+from policykd_envs.grid_raid.game import Game
 from policykd_envs.grid_raid.generator import Generator, expand
 from policykd_envs.grid_raid.level import make_level
 from policykd_envs.grid_raid.levels import make_levels
@@ -150,3 +152,35 @@ def test_a_shorter_episode_and_pictures():
         assert truncated.all() == (turn == 5)
     pictures = env.render()
     assert [picture.shape for picture in pictures] == [(480, 480, 3)] * 2
+
+
+def test_keys_and_stones_in_every_hand():
+    """Doors and throws are rare in play; here everyone may always open and throw, at guards that rise again."""
+    count, rng = 50, np.random.default_rng(5)
+    games = [Game(make_level(Generator(seed))) for seed in range(count)]
+    boards, every = Boards(count), np.arange(count)
+    boards.levels.put(every, make_levels(np.array([expand(seed) for seed in range(count)], np.uint32)), slice(None))
+    boards.begin(every)
+    throws = felled = 0
+    for turn in range(60):
+        boards.keys[:] = boards.stones[:] = boards.standing[:] = 1
+        for game in games:
+            game.keys, game.stones, game.standing = 1, 1, [True, True]
+        legal = np.array([[game.legal(action) for action in range(rules.N_ACTIONS)] for game in games])
+        wanted = rng.random(legal.shape) + legal * (rng.random((count, 1)) < 0.8) + (np.arange(13) > 4) * 0.5
+        choice = wanted.argmax(1)
+        allowed = legal[every, choice]
+        if turn % 2:
+            np.testing.assert_array_equal(boards.legal().T, legal)
+        else:
+            np.testing.assert_array_equal(boards.allowed(choice), allowed)
+        turns = boards.play(choice, allowed, allowed, np.ones(count, np.bool_))
+        results = [game.play(int(action), bool(may)) for game, action, may in zip(games, choice, allowed, strict=True)]
+        assert turns.reward.tolist() == [result.reward for result in results]
+        assert turns.caught.tolist() == [result.caught for result in results]
+        assert boards.standing.T.tolist() == [game.standing for game in games]
+        assert boards.levels.tiles.tolist() == [game.level.tiles for game in games]
+        assert boards.levels.guards.T.tolist() == [game.level.guards for game in games]
+        throws += ((choice > 8) & allowed).sum()
+        felled += (~boards.standing).sum()
+    assert throws == felled > 200
