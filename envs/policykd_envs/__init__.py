@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import gymnasium
 
+from policykd_envs.grid_raid.rules import TURNS
+
 
 class Entry(NamedTuple):
     """A line of the table: id, single class and vector class (`module:Class` in this package), steps of an episode, and
@@ -25,10 +27,15 @@ class Entry(NamedTuple):
     kwargs: Mapping[str, Any] = MappingProxyType({})
 
 
+_GRID_RAID = "grid_raid.single:GridRaidEnv", "grid_raid.vector:GridRaidVectorEnv"
 ENVIRONMENTS = (
     Entry("LidarNav-v0", "lidar_nav:LidarNavEnv", "lidar_nav_vector:LidarNavVectorEnv", 200),
     Entry("CartPoleNoVel-v0", "no_velocity:CartPoleNoVelEnv", "no_velocity_vector:CartPoleNoVelVectorEnv", 500),
     Entry("PendulumNoVel-v0", "no_velocity:PendulumNoVelEnv", "no_velocity_vector:PendulumNoVelVectorEnv", 200),
+    Entry("GridRaid-v0", "grid_raid.single:GridRaidEnv", "grid_raid.vector:GridRaidVectorEnv", TURNS, {"multi": False}),
+    Entry(
+        "GridRaidMulti-v0", "grid_raid.single:GridRaidEnv", "grid_raid.vector:GridRaidVectorEnv", TURNS, {"multi": True}
+    ),
 )
 
 

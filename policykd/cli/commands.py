@@ -282,7 +282,7 @@ def train(
 ) -> int:
     """Train a teacher with stable-baselines3.
 
-    sb3-contrib's trpo, qrdqn, tqc and ars are there as well.
+    sb3-contrib's trpo, qrdqn, tqc, ars, maskable_ppo and recurrent_ppo are there as well.
     """
     from policykd.cli.output import print_document, watched
     from policykd.spine.config.load import load_train_config

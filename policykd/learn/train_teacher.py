@@ -104,11 +104,14 @@ def _make_venv(config: TrainConfig) -> Any:
     from stable_baselines3.common.vec_env import DummyVecEnv
 
     from policykd.rollout.envs import env_spec, make_env
+    from policykd.rollout.masks import must_have_masks
 
     if config.env.id is None:
         raise InputError("env.id: missing; a teacher is trained in an environment: set it, for example to CartPole-v1")
     from_file(config.env.wrappers, "env.wrappers")  # so that the record of the teacher can be read again
     spec = env_spec(config.env)
+    if config.algo == "maskable_ppo":
+        must_have_masks(spec, config.algo)
     return DummyVecEnv([lambda: Monitor(make_env(spec))] * config.n_envs)
 
 

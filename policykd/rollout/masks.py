@@ -40,6 +40,12 @@ def with_masks(policy: Policy, name: str, spec: EnvSpec) -> EnvSpec:
         raise InputError(
             f"env.backend envpool: {spec.id} has no action masks there, which {name} needs; use sync or async"
         )
+    must_have_masks(spec, name)
+    return replace(spec, backend="async" if spec.backend == "async" else "sync", masked=True)
+
+
+def must_have_masks(spec: EnvSpec, name: str) -> None:
+    """InputError where the environment has no `action_masks`, which `name` needs."""
     env = make_env(spec)
     try:
         if not env.has_wrapper_attr(ACTION_MASKS):
@@ -49,4 +55,3 @@ def with_masks(policy: Policy, name: str, spec: EnvSpec) -> EnvSpec:
             )
     finally:
         env.close()
-    return replace(spec, backend="async" if spec.backend == "async" else "sync", masked=True)
