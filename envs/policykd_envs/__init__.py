@@ -32,10 +32,8 @@ ENVIRONMENTS = (
     Entry("LidarNav-v0", "lidar_nav:LidarNavEnv", "lidar_nav_vector:LidarNavVectorEnv", 200),
     Entry("CartPoleNoVel-v0", "no_velocity:CartPoleNoVelEnv", "no_velocity_vector:CartPoleNoVelVectorEnv", 500),
     Entry("PendulumNoVel-v0", "no_velocity:PendulumNoVelEnv", "no_velocity_vector:PendulumNoVelVectorEnv", 200),
-    Entry("GridRaid-v0", "grid_raid.single:GridRaidEnv", "grid_raid.vector:GridRaidVectorEnv", TURNS, {"multi": False}),
-    Entry(
-        "GridRaidMulti-v0", "grid_raid.single:GridRaidEnv", "grid_raid.vector:GridRaidVectorEnv", TURNS, {"multi": True}
-    ),
+    Entry("GridRaid-v0", *_GRID_RAID, TURNS, {"multi": False}),
+    Entry("GridRaidMulti-v0", *_GRID_RAID, TURNS, {"multi": True}),
 )
 
 
