@@ -119,8 +119,14 @@ def _normalized(venv: Any, config: TrainConfig, hyperparameters: dict[str, Any])
     """With `normalize`, the environments behind VecNormalize; its reward scale follows the algorithm's gamma."""
     if not config.normalize:
         return venv
+    from gymnasium import spaces
     from stable_baselines3.common.vec_env import VecNormalize
 
+    if isinstance(venv.observation_space, spaces.Dict):
+        raise InputError(
+            "normalize: observations are a Dict, expected one array: leave it out, or add FlattenObservation to "
+            "env.wrappers"
+        )
     return VecNormalize(venv, gamma=hyperparameters.get("gamma", 0.99))
 
 

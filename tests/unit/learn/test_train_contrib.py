@@ -11,8 +11,10 @@ import pytest
 import sb3_contrib
 from sb3_contrib.common.maskable.utils import get_action_masks
 
+import policykd_envs  # noqa: F401  # registers LidarNav
 from policykd.learn.train_teacher import train_teacher
 from policykd.spine.config.schema import TrainConfig
+from policykd.spine.errors import InputError
 from policykd.teachers.load import load_teacher
 from tests.support.masked import Targets
 
@@ -65,3 +67,16 @@ def test_it_is_read_as_sb3_contrib_reads_it_and_judged_alike(algo: str, tmp_path
     train_teacher(config(algo), tmp_path / "b")
     first, second = ((tmp_path / name / "teacher.zip").read_bytes() for name in ("a", "b"))
     assert first == second
+
+
+def test_a_dict_is_learned_from_as_it_is_and_not_normalised(tmp_path: Path) -> None:
+    """LidarNav's entries each go through the extractor of their own."""
+    small = {"n_steps": 32, "batch_size": 32}
+    document = {"env": {"id": "LidarNav-v0"}, "algo": "ppo", "timesteps": 64, "device": "cpu", "hyperparameters": small}
+    one = TrainConfig.model_validate({**document, "evaluate": {"episodes": 2}})
+    record = train_teacher(one, tmp_path / "a")
+    teacher = load_teacher(tmp_path / "a")
+    assert set(teacher.observation_space) == {"lidar", "goal", "velocity", "privileged"}  # type: ignore[call-overload]
+    assert np.isfinite(record["return"]["mean"])
+    with pytest.raises(InputError, match="normalize: observations are a Dict"):
+        train_teacher(one.model_copy(update={"normalize": True}), tmp_path / "b")
