@@ -28,6 +28,7 @@ from policykd.spine.types import Array
 
 _STARTING = 60.0  # seconds at least until a worker has imported what it needs and made its environments
 _ENDING = 2.0  # seconds in which a worker may end by itself
+_TOGETHER = 1.0  # seconds for other workers' errors of the same step
 _MODULE = "policykd.rollout.worker"
 
 
@@ -153,11 +154,14 @@ class AsyncEnvs:
             self._died(index, "stepping")
 
     def _gather(self, asked: Iterable[int], seconds: float, doing: str) -> None:
-        """Waits for an answer of each worker; ends them all where one does not come or is an error."""
+        """Waits for an answer of each worker; ends them all where one does not come or is an error. Of several errors
+        that come together, the first worker's is told, as one process would."""
         waiting = {self._connections[index]: index for index in asked}
-        until = time.monotonic() + seconds
+        until, errors = time.monotonic() + seconds, dict[int, Exception]()
         while waiting:
             ready = connection.wait(list(waiting), max(until - time.monotonic(), 0.0))
+            if errors and not ready:
+                break
             if not ready:
                 slow = self._name(sorted(waiting.values())[0])
                 self._fail(
@@ -165,17 +169,24 @@ class AsyncEnvs:
                     "env.step_timeout"
                 )
             for each in ready:
-                self._hear(waiting.pop(each), doing)
+                index = waiting.pop(each)
+                error = self._hear(index, doing)
+                if error is not None:
+                    until = min(until, time.monotonic() + _TOGETHER)
+                    errors[index] = error
+        if errors:
+            self.close(now=True)
+            raise errors[min(errors)]
 
-    def _hear(self, index: int, doing: str) -> None:
+    def _hear(self, index: int, doing: str) -> Exception | None:
+        """The error that a worker answers with, if it does."""
         try:
             answer = self._connections[index].recv_bytes()
         except (EOFError, OSError):
             self._died(index, doing)
         if answer == b"k":
-            return
-        self.close(now=True)
-        raise (NumericsError if answer[:1] == b"n" else InputError)(answer[1:].decode())
+            return None
+        return (NumericsError if answer[:1] == b"n" else InputError)(answer[1:].decode())
 
     def _died(self, index: int, doing: str) -> NoReturn:
         process = self._processes[index]

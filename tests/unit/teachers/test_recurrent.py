@@ -126,7 +126,7 @@ def test_an_observation_alone_is_refused() -> None:
     with pytest.raises(InputError, match="memory"):
         teacher.distribution_params(torch.zeros(2, 4))
     zeros = np.zeros((2, 4), np.float32)
-    with pytest.raises(InputError, match=r"expected two of \(1, 2, 12\)"):
+    with pytest.raises(InputError, match=r"expected \[\(1, 2, 12\), \(1, 2, 12\)\]"):
         teacher.predict(zeros, (np.zeros((1, 3, 12)), np.zeros((1, 3, 12))))
     with pytest.raises(InputError, match="episode_start has 3"):
         teacher.predict(zeros, None, np.zeros(3))
