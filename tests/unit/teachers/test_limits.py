@@ -170,10 +170,13 @@ def test_repeated_members(zipped: Path) -> None:
 def test_too_many_members_and_opcodes(zipped: Path) -> None:
     write_zip(zipped, {f"m{i}": b"" for i in range(20_001)})
     refused(lambda: load_teacher(zipped), "members")
-    start = time.process_time()
-    with pytest.raises(DecodeError, match="opcodes"):
-        decode(b"N0" * MAX_OPCODES + b"N.")
-    assert time.process_time() - start < SECONDS
+    spent = []
+    for _ in range(3):  # the least of them: beside another busy process the same work counts more
+        start = time.process_time()
+        with pytest.raises(DecodeError, match="opcodes"):
+            decode(b"N0" * MAX_OPCODES + b"N.")
+        spent.append(time.process_time() - start)
+    assert min(spent) < SECONDS
 
 
 def test_options_that_are_no_numbers(zipped: Path) -> None:
