@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ class Batch(NamedTuple):
     render_mode: str | None
 
 
-class BatchEnv(VectorEnv[Any, Any, Any]):
+class BatchEnv(VectorEnv[Any, Any, Any], ABC):
     """N environments in array operations. Slot i, seeded with s, plays what the single version plays from
     `reset(seed=s)` on: later episodes go on with the slot's generator, as the single version's `reset()` does.
 
@@ -106,32 +107,32 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
         if self._painter is not None:
             self._painter.close()
 
+    @abstractmethod
     def _allocate(self) -> None:
         """Makes the arrays that hold the slots' state."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _start(self, slot: int, generator: np.random.Generator, options: dict[str, Any] | None) -> None:
         """Puts a slot at the start of an episode, with the single version's draws in its order."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _advance(self, actions: Any) -> tuple[Floats, Bools]:
         """Moves every slot (those that start anew are overwritten): reward [N], terminated [N], fresh arrays."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _observe(self) -> Any:
         """Observations of every slot, in arrays that nobody writes to later."""
-        raise NotImplementedError
 
     def _info(self) -> dict[str, Any]:
         return {}
 
+    @abstractmethod
     def _single(self) -> Env[Any, Any]:
         """A single version with render_mode rgb_array."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _paint(self, painter: Any, slot: int) -> Any:
         """The slot's frame, by a single version that is put into its state."""
-        raise NotImplementedError
 
 
 def _spread(seed: int | Sequence[int | None] | None, n: int) -> list[int | None]:

@@ -31,7 +31,5 @@ class GruMembers:
             before = torch.where(begins, torch.zeros((), device=inputs.device), self._hidden[index])
             parts = self._family.parts(index)
             self._hidden[index] = gru_step(parts, inputs[rows], before)
-            means = torch.addmm(parts["head.bias"], self._hidden[index], parts["head.weight"])
-            log_std = self._family.log_std[index, 0]
-            found.append(torch.cat([means, log_std.expand(len(means), -1)], -1) if len(log_std) else means)
+            found.append(self._family.params_after(index, parts, self._hidden[index], self._family.log_std))
         return torch.cat(found)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from policykd.spine.errors import InputError
 from policykd.spine.types import Array, Footprint, State
 from policykd.students.family import MemberSpec
 from policykd.students.normaliser import Normaliser
+from policykd.students.numpy_backend import gru_shapes
 from policykd.students.student import Student, shared_fields
 
 if TYPE_CHECKING:
@@ -32,18 +33,6 @@ if TYPE_CHECKING:
 
 Parts = Mapping[str, Tensor]
 """The weights of one GRU student by name, in the shapes of `gru_shapes`."""
-
-
-def gru_shapes(n_inputs: int, hidden: int, n_means: int) -> dict[str, tuple[int, ...]]:
-    """Names and shapes: W, U, b and c of the unit, gates one after the other (r, z, n), and the head's [H, M], [M]."""
-    return {
-        "gru.input": (3 * hidden, n_inputs),
-        "gru.state": (3 * hidden, hidden),
-        "gru.bias": (3 * hidden,),
-        "gru.new_bias": (hidden,),
-        "head.weight": (hidden, n_means),
-        "head.bias": (n_means,),
-    }
 
 
 def gru_step(parts: Parts, inputs: Tensor, hidden: Tensor) -> Tensor:
@@ -149,10 +138,6 @@ class GruStudent(Student):
         """
         memory = Memory(state, episode_start, action_masks)
         return predict_recurrent(self, observation, memory, deterministic, self.generator)
-
-    def signed(self, provenance: dict[str, Any]) -> Self:
-        """The same student with this origin."""
-        return replace(self, provenance=provenance)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Sent to another process as arrays: torch would hold a file open for every tensor."""

@@ -14,7 +14,7 @@ from policykd.spine.device import resolve_device
 from policykd.spine.errors import InputError, brief
 from policykd.spine.packing import packing_from_json
 from policykd.spine.types import Array
-from policykd.students.numpy_backend import NumpyGruStudent, NumpyStudent
+from policykd.students.numpy_backend import NumpyGruStudent, NumpyStudent, gru_shapes
 
 if TYPE_CHECKING:
     from policykd.students.student import Student
@@ -112,7 +112,7 @@ def _expected_shapes(path: Path, document: dict[str, Any]) -> dict[str, tuple[in
         )
     shapes: dict[str, tuple[int, ...]] = {"normaliser.mean": (layers[0][0],), "normaliser.scale": (layers[0][0],)}
     if kind == "gru":
-        shapes |= _gru_shapes(layers)
+        shapes |= gru_shapes(n_inputs, layers[0][1], outputs)
     for k, (i, o) in enumerate(layers if kind == "mlp" else ()):
         shapes[f"layers.{k}.weight"], shapes[f"layers.{k}.bias"] = (i, o), (o,)
     if family.endswith("Gaussian"):
@@ -124,13 +124,6 @@ def _gru_ends(architecture: dict[str, Any]) -> list[tuple[int, int]]:
     """(inputs, hidden), (hidden, outputs)."""
     inputs, hidden, outputs = sizes_of([architecture[name] for name in ("inputs", "hidden", "outputs")])
     return [(inputs, hidden), (hidden, outputs)]
-
-
-def _gru_shapes(ends: list[tuple[int, int]]) -> dict[str, tuple[int, ...]]:
-    """As `policykd.students.gru.gru_shapes`, without torch."""
-    (inputs, hidden), (_, outputs) = ends
-    unit = {"gru.input": (3 * hidden, inputs), "gru.state": (3 * hidden, hidden), "gru.bias": (3 * hidden,)}
-    return {**unit, "gru.new_bias": (hidden,), "head.weight": (hidden, outputs), "head.bias": (outputs,)}
 
 
 def _pair(sizes: Any) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -73,10 +73,6 @@ class MlpStudent(Student):
         `action_masks`, [n] or [B, n] in MaskablePPO's layout, forbids actions.
         """
         return predict(self, observation, deterministic, self.generator, action_masks), state
-
-    def signed(self, provenance: dict[str, Any]) -> Self:
-        """The same student with this origin."""
-        return replace(self, provenance=provenance)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Sent to another process as arrays: torch would hold a file open for every tensor."""

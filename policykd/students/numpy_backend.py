@@ -106,6 +106,18 @@ class NumpyStudent:
         return np.split(means, np.cumsum(self._distribution["nvec"])[:-1], -1)
 
 
+def gru_shapes(n_inputs: int, hidden: int, n_means: int) -> dict[str, tuple[int, ...]]:
+    """Names and shapes: W, U, b and c of the unit, gates one after the other (r, z, n), and the head's [H, M], [M]."""
+    return {
+        "gru.input": (3 * hidden, n_inputs),
+        "gru.state": (3 * hidden, hidden),
+        "gru.bias": (3 * hidden,),
+        "gru.new_bias": (hidden,),
+        "head.weight": (hidden, n_means),
+        "head.bias": (n_means,),
+    }
+
+
 class NumpyGruStudent(NumpyStudent):
     """The same policy as `GruStudent`, from the same file, to float32 rounding."""
 

@@ -14,7 +14,8 @@ from torch.nn.utils.rnn import PackedSequence
 from policykd.loss.distributions import Distribution
 from policykd.spine.seeding import SeedKey
 from policykd.students.family import MemberSpec
-from policykd.students.gru import Parts, gru_scan, gru_shapes
+from policykd.students.gru import Parts, gru_scan
+from policykd.students.numpy_backend import gru_shapes
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class GruFamily:
     def along(self, inputs: Tensor, start: Tensor) -> Tensor:
         """Distribution parameters [S, M, P] for normalised inputs [M, O]; `start` [M] says where episodes begin."""
         hidden = self.scan(inputs, Episodes.of(start))
-        return torch.stack([self._params(i, self.parts(i), h, self.log_std) for i, h in enumerate(hidden)])
+        return torch.stack([self.params_after(i, self.parts(i), h, self.log_std) for i, h in enumerate(hidden)])
 
     def outputs(self, flat: Tensor, inputs: Tensor, before: list[Tensor]) -> Tensor:
         """Distribution parameters [S, B, T, P] for normalised inputs [B, T, O], from what each member remembers before
@@ -126,7 +127,7 @@ class GruFamily:
         for index in range(len(self)):
             parts = self.parts(index, flat)
             hidden, _ = gru_scan(parts, inputs, before[index].unsqueeze(0))
-            found.append(self._params(index, parts, hidden, log_std))
+            found.append(self.params_after(index, parts, hidden, log_std))
         return torch.stack(found)
 
     def member_grad_norms(self) -> Tensor:
@@ -144,8 +145,8 @@ class GruFamily:
             for part in self.parts(index, self.grad).values():
                 part.mul_(factors[index])
 
-    def _params(self, index: int, parts: Parts, hidden: Tensor, log_std: Tensor) -> Tensor:
-        """Parameters [..., P] for what the member remembers [..., H]."""
+    def params_after(self, index: int, parts: Parts, hidden: Tensor, log_std: Tensor) -> Tensor:
+        """Distribution parameters [..., P] for what the member with these weights remembers [..., H]."""
         means = hidden @ parts["head.weight"] + parts["head.bias"]
         own = log_std[index, 0]
         return torch.cat([means, own.expand(*means.shape[:-1], -1)], -1) if len(own) else means

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor
@@ -12,7 +14,7 @@ from policykd.loss.distributions import Distribution, distribution_from_json
 from policykd.spine.actions import ActionMap
 from policykd.spine.packing import Packing, packing_of
 from policykd.spine.spaces import decode_space, encode_space
-from policykd.spine.types import Array, Footprint, State
+from policykd.spine.types import Array, Footprint
 from policykd.students.normaliser import Normaliser
 from policykd.students.view import Partial, seeing
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from gymnasium import Space
 
 
-class Student:
+class Student(ABC):
     """A student that acts: a `policykd.spine.types.Policy`, with `recurrent` a `RecurrentPolicy`.
 
     `log_std` [A] or empty; `masked`: it learned with action masks, and needs them to act.
@@ -49,22 +51,27 @@ class Student:
         return self.log_std.device
 
     @property
+    @abstractmethod
     def footprint(self) -> Footprint:
         """Parameters, normaliser numbers and multiply-accumulates per action."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def weights(self) -> dict[str, Tensor]:
         """Every weight and bias by its name in the file, without normaliser and log_std."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def architecture(self) -> dict[str, Any]:
         """The header's `architecture`, without `kind` and `normaliser_limit`."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def distribution_params(self, observation: Tensor) -> Tensor:
         """Distribution parameters [B, P] for packed raw observations [B, *packing.shape]."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def predict(
         self,
         observation: Any,
@@ -77,27 +84,21 @@ class Student:
 
         `action_masks`, [n] or [B, n] in MaskablePPO's layout, forbids actions.
         """
-        raise NotImplementedError
-
-    def initial_state(self, n: int) -> State:
-        """The state of n episodes that have not begun; of a student with a memory."""
-        raise NotImplementedError
-
-    def step(self, observation: Tensor, state: State, episode_start: Tensor) -> tuple[Tensor, State]:
-        """Parameters and the next state; of a student with a memory."""
-        raise NotImplementedError
+        ...
 
     def fitted(self, space: Space[Any]) -> Student | Partial:
         """The student for an environment with these observations, which may show more than it sees."""
         return seeing(self, space)
 
+    @abstractmethod
     def to(self, device: torch.device | str) -> Student:
         """The same student on another device."""
-        raise NotImplementedError
+        ...
 
     def signed(self, provenance: dict[str, Any]) -> Self:
         """The same student with this origin."""
-        raise NotImplementedError
+        same: Any = self  # every kind is a frozen dataclass
+        return cast("Self", replace(same, provenance=provenance))
 
     def seed(self, seed: int) -> None:
         """Seeds the draws of stochastic actions."""

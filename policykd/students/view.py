@@ -17,7 +17,7 @@ from policykd.spine.actions import ActionMap
 from policykd.spine.errors import InputError
 from policykd.spine.packing import Packing, packing_of
 from policykd.spine.spaces import describe_space
-from policykd.spine.types import Array, State
+from policykd.spine.types import Array, State, is_recurrent
 
 if TYPE_CHECKING:
     from gymnasium import Space
@@ -121,10 +121,12 @@ class Partial:
 
     def initial_state(self, n: int) -> State:
         """The state of n episodes that have not begun."""
+        assert is_recurrent(self.student)
         return self.student.initial_state(n)
 
     def step(self, observation: Tensor, state: State, episode_start: Tensor) -> tuple[Tensor, State]:
         """As the student's, for the environment's packed observations."""
+        assert is_recurrent(self.student)
         return self.student.step(observation[:, self._places], state, episode_start)
 
     def predict(

@@ -76,10 +76,14 @@ def test_frames_change_with_the_state(name):
 
 @pytest.mark.parametrize("name", IDS)
 def test_a_window_can_be_opened(name):
+    pygame = pytest.importorskip("pygame", reason="pygame comes with policykd[video]")
     env = gymnasium.make(name, render_mode="human")
     env.reset(seed=0)
     env.step(env.action_space.sample())
+    surface = pygame.display.get_surface()
+    assert surface is not None and len(set(map(tuple, pygame.surfarray.array3d(surface).reshape(-1, 3)))) > 1, "drawn"
     env.close()
+    assert not pygame.display.get_init()
 
 
 def test_registering_again_changes_nothing():

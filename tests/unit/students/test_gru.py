@@ -23,9 +23,10 @@ from policykd.spine.artifact import save_artifact
 from policykd.spine.errors import InputError
 from policykd.spine.spaces import action_map
 from policykd.students.family import MemberSpec
-from policykd.students.gru import GruStudent, gru_scan, gru_shapes, gru_step
+from policykd.students.gru import GruStudent, gru_scan, gru_step
 from policykd.students.load import load_student
 from policykd.students.normaliser import Normaliser
+from policykd.students.numpy_backend import gru_shapes
 from policykd.students.recurrent import Episodes, GruFamily
 from tests.support.core import FAMILIES
 
