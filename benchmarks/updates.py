@@ -13,15 +13,19 @@ from torch import Tensor
 
 from benchmarks.machine import described, table
 from policykd.data.dataset import Dataset
+from policykd.data.sequences import Chunks, SequenceDataset
 from policykd.learn.update import Learner
 from policykd.loss.distributions import Categorical, DiagGaussian
 from policykd.loss.losses import Loss
 from policykd.spine.config.schema import UpdateConfig
 from policykd.spine.seeding import SeedKey
 from policykd.students.family import Family, MemberSpec
+from policykd.students.recurrent import GruFamily
 
 SETS = (("4 choices of 8 inputs", 8, Categorical(4)), ("6 means of 17 inputs", 17, DiagGaussian(6)))
 WIDTHS, MEMBERS, BATCH, STATES = (16, 64), (1, 5, 16, 64), 256, 10_000
+MEMORIES, REMEMBERING, EPISODE = (8, 32), (1, 4), 200  # widths and members of GRU families, steps of an episode
+ROUND = 200  # updates of such a family, at least: what is remembered is computed once for all of them
 SECONDS = 0.25  # of one measurement, about
 Side = Callable[[int], object]
 """Does so many updates."""
@@ -42,8 +46,17 @@ def measure(options: argparse.Namespace) -> tuple[str, bool]:
                 ratios = [f"{eager / ours:.1f}", f"{spent['torch'] / ours:.1f}", f"{ours / members:,.0f}"]
                 rows.append([name, f"{width}x{width}", str(members), *shown, *ratios])
                 sys.stderr.write(f"{' | '.join(rows[-1])}\n")
-    page = PAGE.format(machine=described(), table=table(HEAD, rows), seeds=options.seeds, batch=BATCH)
-    return page, good
+    memories = []
+    for name, inputs, distribution in SETS:
+        for width in MEMORIES:
+            for members in REMEMBERING:
+                spent = _alternating(_remembering(inputs, distribution, width, members), options.seeds, ROUND)
+                good = good and spent["ours"] <= spent["autograd"]
+                shown = [f"{value:,.0f}" for value in spent.values()]
+                memories.append([name, str(width), str(members), *shown, f"{spent['autograd'] / spent['ours']:.1f}"])
+                sys.stderr.write(f"{' | '.join(memories[-1])}\n")
+    tables = {"table": table(HEAD, rows), "memories": table(MEMORY_HEAD, memories)}
+    return PAGE.format(machine=described(), seeds=options.seeds, batch=BATCH, **tables), good
 
 
 def _sides(inputs: int, distribution: Categorical | DiagGaussian, width: int, members: int) -> dict[str, Side]:
@@ -104,7 +117,30 @@ class _InTorch(Learner):
         return lambda k: self._slope(inputs[k], params[k])
 
 
-def _learner(kind: type[Learner], family: Family, data: Dataset) -> Side:
+def _remembering(inputs: int, distribution: Categorical | DiagGaussian, width: int, members: int) -> dict[str, Side]:
+    generator = torch.Generator().manual_seed(0)
+    data = SequenceDataset(inputs, distribution.n_params, STATES, "cpu")
+    data.append(
+        torch.randn(STATES, inputs, generator=generator),
+        0.3 * torch.randn(STATES, distribution.n_params, generator=generator),
+        torch.arange(STATES) % EPISODE == 0,
+    )
+
+    def family() -> GruFamily:
+        return GruFamily([MemberSpec(1, width, seed, "gru") for seed in range(members)], inputs, distribution)
+
+    return {"autograd": _learner(_ByAutograd, family(), data), "ours": _learner(Learner, family(), data)}
+
+
+class _ByAutograd(Learner):
+    """torch's own kernel of a GRU and its record, as on a GPU, with the fused kernel of Adam."""
+
+    def _along(self, chunks: Chunks) -> Callable[[int], Tensor]:
+        assert isinstance(self.family, GruFamily)
+        return self._by_autograd(chunks, self.family)
+
+
+def _learner(kind: type[Learner], family: Family | GruFamily, data: Dataset | SequenceDataset) -> Side:
     config = UpdateConfig(n_updates=1, batch_size=BATCH, learning_rate=1e-3, final_learning_rate=1e-3)
     learner, quiet = kind(family, Loss(), config, 1), _Quiet()
 
@@ -125,12 +161,13 @@ class _Quiet:
         """Counts nothing."""
 
 
-def _alternating(sides: dict[str, Side], repeats: int) -> dict[str, float]:
-    """Median microseconds per update of each side, in turns; each does so many that the slowest takes `SECONDS`."""
+def _alternating(sides: dict[str, Side], repeats: int, least: int = 10) -> dict[str, float]:
+    """Median microseconds per update of each side, in turns; each does so many that the slowest takes `SECONDS`, and
+    at `least` these."""
     spent: dict[str, list[float]] = {name: [] for name in sides}
     for run in sides.values():
         run(5)
-    updates = max(10, int(SECONDS / max(_seconds(run, 5) / 5 for run in sides.values())))
+    updates = max(least, int(SECONDS / max(_seconds(run, 5) / 5 for run in sides.values())))
     for _ in range(repeats):
         for name, run in sides.items():
             spent[name].append(1e6 * _seconds(run, updates) / updates)
@@ -148,6 +185,8 @@ HEAD = (
     *("ours, µs", "Adam / ours", "by hand in torch / ours", "ours per member, µs"),
 )
 
+MEMORY_HEAD = ("labels", "numbers remembered", "members", "autograd, µs", "ours, µs", "autograd / ours")
+
 PAGE = """# What an update costs
 
 `python -m benchmarks updates --seeds {seeds} --out docs/benchmarks`: one optimizer step on {batch} states that all
@@ -161,4 +200,10 @@ row.
 
 Machine: {machine}.
 
-{table}"""
+{table}
+Students with a memory (`student.kind=gru`): eight chunks of 32 steps after 16 of burn-in, truncated back-propagation
+through time; torch's own GRU kernel and autograd with the fused Adam, against the passes written by hand in NumPy
+(`policykd/students/recurrent_passes.py`), in which members of one width share their products. What members remember at
+the chunks' beginnings is computed once a round and is in both.
+
+{memories}"""

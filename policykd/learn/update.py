@@ -21,6 +21,7 @@ from policykd.spine.types import Progress
 from policykd.students.family import Family
 from policykd.students.lean import Passes
 from policykd.students.recurrent import GruFamily
+from policykd.students.recurrent_passes import GruPasses
 
 _CHUNK = 50  # updates whose mini-batches are gathered at once
 _CHECKS = 4  # times a round that figures are read back from the device
@@ -48,6 +49,7 @@ class Learner:
         self._moments = torch.zeros_like(family.flat), torch.zeros_like(family.flat)
         self._steps = torch.zeros((), device=family.device)  # of Adam
         self._passes: Passes | None = None
+        self._through_time: GruPasses | None = None
 
     def learning_rate(self, update: int) -> float:
         """Linear from the first to the last update of the run."""
@@ -138,6 +140,33 @@ class Learner:
         """The same for students with a memory, by back-propagation through each chunk."""
         family = self.family
         assert isinstance(family, GruFamily)
+        if family.device.type != "cpu":
+            return self._by_autograd(chunks, family)
+        batch, steps = chunks.inputs.shape[1:3]
+        if self._through_time is None or self._through_time.means.shape[1:3] != (steps, batch):
+            self._through_time = GruPasses(family, steps, batch)
+        passes = self._through_time
+        inputs = chunks.inputs.transpose(1, 2).contiguous().numpy()
+        params = chunks.params.transpose(1, 2).flatten(1, 2)
+        weights = chunks.weight.transpose(1, 2).flatten(1, 2)
+        weights /= weights.sum(1, keepdim=True)
+        means, d_means = (torch.from_numpy(x).flatten(1, 2) for x in (passes.means, passes.d_means))
+        log_std = family.log_std.expand(-1, steps * batch, -1)
+
+        def step(k: int) -> Tensor:
+            passes.forward(inputs[k], [before[k] for before in chunks.before])
+            student = torch.cat([means, log_std], -1) if log_std.shape[2] else means
+            loss, slope = self.loss.with_gradient(family.distribution, params[k], student)
+            slope *= weights[k].unsqueeze(-1)
+            d_means.copy_(slope[..., : family.n_means])
+            torch.sum(slope[..., family.n_means :], 1, keepdim=True, out=family.d_log_std)
+            passes.backward()
+            return (loss * weights[k]).sum(-1)
+
+        return step
+
+    def _by_autograd(self, chunks: Chunks, family: GruFamily) -> Callable[[int], Tensor]:
+        """The same in torch's own kernel."""
 
         def step(k: int) -> Tensor:
             flat = family.flat.detach().requires_grad_()

@@ -47,7 +47,7 @@ class _GroupPasses:
         self._rows = group.members
         count = group.members.stop - group.members.start
         weights = [weight.numpy() for weight in group.weights]
-        self._layers = [_Layer(w, d.numpy(), batch) for w, d in zip(weights, group.d_weights, strict=True)]
+        self._layers = [Product(w, d.numpy(), batch) for w, d in zip(weights, group.d_weights, strict=True)]
         self._biases = [bias.numpy() for bias in group.biases]
         self._d_biases = [bias.numpy() for bias in group.d_biases]
         hidden = [np.empty((count, batch, w.shape[2]), np.float32) for w in weights[:-1]]
@@ -85,7 +85,7 @@ class _GroupPasses:
                 delta = below
 
 
-class _Layer:
+class Product:
     """The three products of one dense layer, weight [G, I, O], on batches x [G or 1, B, I]: whole or in pieces."""
 
     def __init__(self, weight: F32, d_weight: F32, batch: int) -> None:

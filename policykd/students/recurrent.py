@@ -1,5 +1,6 @@
-"""S recurrent students trained at once: one flat parameter vector as `policykd.students.family.Family` has, and a plain
-loop over the members, since torch's kernel of a GRU knows one set of weights."""
+"""S recurrent students trained at once: one flat parameter vector as `policykd.students.family.Family` has. Here a
+plain loop over the members, since torch's kernel of a GRU knows one set of weights; on a CPU `recurrent_passes` learns.
+"""
 
 from __future__ import annotations
 
