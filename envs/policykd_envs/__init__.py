@@ -37,8 +37,15 @@ ENVIRONMENTS = (
 )
 
 
+SHAPED = "GridRaidShaped-v0"
+"""GridRaid with a reward for the way as well: to train teachers by, one at a time; judge them on GridRaid-v0."""
+
+
 def register_envs() -> None:
     """Registers every environment that Gymnasium does not know yet."""
+    if SHAPED not in gymnasium.registry:
+        shaped = f"{__name__}.grid_raid.shaping:ShapedGridRaidEnv"
+        gymnasium.register(SHAPED, entry_point=shaped, max_episode_steps=TURNS)
     for entry in ENVIRONMENTS:
         if entry.id not in gymnasium.registry:
             gymnasium.register(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policykd_envs.grid_raid import rules
-from policykd_envs.grid_raid.generator import advance, below, draw
+from policykd_envs.grid_raid.generator import advance, below, draw, expand
 from policykd_envs.grid_raid.level import DRAWS, LATTICE, SHAPES, distance, mirror
 
 Bools = NDArray[np.bool_]
@@ -97,6 +97,25 @@ class Supply:
         made = make_levels(advance(self._states[slots], DRAWS * numbers))
         self._levels.put(self.DEPTH * slots + numbers % self.DEPTH, made, slice(None))
         self._made += missing
+
+
+class Pool:
+    """The same where there are few levels: number k is what a generator of seed k makes first, and each reset draws
+    one of the `count` numbers."""
+
+    def __init__(self, states: NDArray[np.uint32], count: int) -> None:
+        self._states, self._count = states.copy(), count
+        self._levels = make_levels(np.array([expand(number) for number in range(count)], np.uint32))
+
+    def reseed(self, slots: Cells, states: NDArray[np.uint32]) -> None:
+        """Start these generators anew."""
+        self._states[slots] = states
+
+    def take(self, slots: Cells, into: Levels) -> None:
+        """Write the next level of each of the slots to its place in `into`."""
+        numbers = below(draw(self._states[slots], 1)[:, 0], self._count)
+        self._states[slots] = advance(self._states[slots], np.ones(len(slots)))
+        into.put(slots, self._levels, numbers.astype(np.intp))
 
 
 def make_levels(states: NDArray[np.uint32]) -> Levels:

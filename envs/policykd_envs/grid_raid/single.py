@@ -18,21 +18,24 @@ from policykd_envs.grid_raid.picture import Window, draw
 
 Action = Any  # an integer, or two of them for GridRaidMulti
 FPS = 6
+MOST_LEVELS = 65_536  # that a number of 16 bits can choose among
 
 
 class GridRaidEnv(gymnasium.Env[NDArray[np.uint8], Action]):
     """A raider collects three gems, opens a door, dodges two guards and leaves by the exit (docs/gridraid.md).
 
     Observations are pictures, uint8 [36, 36, 3]. Actions are one of 13, or with `multi` a pair [5, 3] of direction and
-    tool. `action_masks()` says which are allowed; another one wastes the turn and costs.
+    tool. `action_masks()` says which are allowed; another one wastes the turn and costs. With `levels` there are only
+    so many levels (as in Procgen, Cobbe et al. 2020), which a teacher learns in a fraction of the time.
     """
 
     metadata = {"render_modes": ["rgb_array", "human"], "render_fps": FPS}  # noqa: RUF012  # gymnasium declares it so
 
-    def __init__(self, render_mode: str | None = None, multi: bool = False) -> None:
+    def __init__(self, render_mode: str | None = None, multi: bool = False, levels: int | None = None) -> None:
         check_render_mode(render_mode, self.metadata["render_modes"])
+        check_levels(levels)
         self.render_mode = render_mode
-        self.multi = multi
+        self.multi, self.levels = multi, levels
         self.observation_space = observation_space()
         self.action_space = action_space(multi)
         self._generator: Generator | None = None
@@ -49,7 +52,8 @@ class GridRaidEnv(gymnasium.Env[NDArray[np.uint8], Action]):
             self._generator = Generator(seed)
         elif self._generator is None:
             self._generator = Generator(int(self.np_random.integers(2**32)))
-        self._game = Game(make_level(self._generator))
+        chosen = self._generator if self.levels is None else Generator(self._generator.below(self.levels))
+        self._game = Game(make_level(chosen))
         self._over = False
         self._show()
         return self._observation(self._game), {"is_success": False}
@@ -124,6 +128,12 @@ def check_render_mode(render_mode: str | None, known: list[str]) -> None:
     """ValueError where the mode is not one of those."""
     if render_mode is not None and render_mode not in known:
         raise ValueError(f"GridRaid: render_mode is {render_mode!r}, expected one of {', '.join(known)}, or None")
+
+
+def check_levels(levels: int | None) -> None:
+    """ValueError where it is no number of levels."""
+    if levels is not None and levels not in range(1, MOST_LEVELS + 1):
+        raise ValueError(f"GridRaid: levels is {levels!r}, expected 1 to {MOST_LEVELS}, or None for all")
 
 
 def _codes(game: Game) -> list[int]:

@@ -15,9 +15,9 @@ from policykd_envs.grid_raid import rules
 from policykd_envs.grid_raid.boards import Boards
 from policykd_envs.grid_raid.canvas import Canvas
 from policykd_envs.grid_raid.generator import expand
-from policykd_envs.grid_raid.levels import Bools, Cells, Supply
+from policykd_envs.grid_raid.levels import Bools, Cells, Pool, Supply
 from policykd_envs.grid_raid.picture import draw
-from policykd_envs.grid_raid.single import FPS, action_space, check_render_mode, observation_space
+from policykd_envs.grid_raid.single import FPS, action_space, check_levels, check_render_mode, observation_space
 
 Images = NDArray[np.uint8]
 Infos = dict[str, Any]
@@ -27,7 +27,8 @@ class GridRaidVectorEnv(VectorEnv[Images, NDArray[Any], NDArray[Any]]):
     """N games of GridRaid. A game that ended begins anew with the next step, whose action it ignores and whose reward
     is 0, as Gymnasium's own vector environments do (AutoresetMode.NEXT_STEP).
 
-    `reset(seed=s)` gives game i the seed s + i; later episodes continue each game's own generator.
+    `reset(seed=s)` gives game i the seed s + i; later episodes continue each game's own generator. `levels` as in
+    `GridRaidEnv`.
     """
 
     metadata = {  # noqa: RUF012  # gymnasium declares it so
@@ -42,14 +43,16 @@ class GridRaidVectorEnv(VectorEnv[Images, NDArray[Any], NDArray[Any]]):
         max_episode_steps: int = rules.TURNS,
         render_mode: str | None = None,
         multi: bool = False,
+        levels: int | None = None,
     ) -> None:
         check_render_mode(render_mode, ["rgb_array"])
+        check_levels(levels)
         if num_envs < 1:
             raise ValueError(f"GridRaid: num_envs is {num_envs}, expected at least 1")
         self.num_envs = num_envs
         self.max_episode_steps = min(max_episode_steps, rules.TURNS)
         self.render_mode = render_mode
-        self.multi = multi
+        self.multi, self.levels = multi, levels
         self.single_observation_space = observation_space()
         self.single_action_space = action_space(multi)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -57,7 +60,7 @@ class GridRaidVectorEnv(VectorEnv[Images, NDArray[Any], NDArray[Any]]):
         self._every = np.arange(num_envs)
         self._boards = Boards(num_envs)
         self._canvas = Canvas(self._boards)
-        self._supply: Supply | None = None
+        self._supply: Supply | Pool | None = None
         self._ended = np.zeros(num_envs, np.bool_)
         self._legal: Bools | None = None
 
@@ -69,7 +72,8 @@ class GridRaidVectorEnv(VectorEnv[Images, NDArray[Any], NDArray[Any]]):
         super().reset(seed=seed if isinstance(seed, int) else None, options=options)
         if self._supply is None:
             first = int(self.np_random.integers(2**32))
-            self._supply = Supply(np.array([expand(first + slot) for slot in range(self.num_envs)], np.uint32))
+            states = np.array([expand(first + slot) for slot in range(self.num_envs)], np.uint32)
+            self._supply = Supply(states) if self.levels is None else Pool(states, self.levels)
         seeds = _seeds(seed, self.num_envs)
         given = np.array([slot for slot, value in enumerate(seeds) if value is not None], np.intp)
         self._supply.reseed(given, np.array([expand(value) for value in seeds if value is not None], np.uint32))

@@ -93,6 +93,32 @@ def test_levels_in_arrays_are_those_of_the_reference():
         assert levels.facing[:, slot].tolist() == level.facing
 
 
+@pytest.mark.parametrize("levels", [1, 5])
+def test_few_levels_are_the_same_in_both(levels):
+    count = 6
+    native = gymnasium.make_vec("GridRaid-v0", num_envs=count, levels=levels)
+    single = SyncVectorEnv([lambda: gymnasium.make("GridRaid-v0", levels=levels)] * count)
+    rng, seen = np.random.default_rng(3), set()
+    starts = {make_level(Generator(number)).raider for number in range(levels)}
+    for seed in (0, [9, 9, 3, 2, 1, 0], None):
+        pairs = [env.reset(seed=seed) for env in (native, single)]
+        _same(*pairs)
+        for _ in range(120):
+            actions = _random(rng, np.array([env.unwrapped.action_masks() for env in single.envs]), False, 0.1)
+            ended = native.step(actions), single.step(actions)
+            _same(*ended)
+            seen |= {env.unwrapped._game.level.raider for env in single.envs if env.unwrapped._game.turn == 0}
+    assert seen == starts
+
+
+def test_levels_are_a_number():
+    for wrong in (0, 65_537, 2.5):
+        with pytest.raises(ValueError, match="levels is"):
+            GridRaidVectorEnv(num_envs=1, levels=wrong)
+        with pytest.raises(ValueError, match="levels is"):
+            GridRaidEnv(levels=wrong)
+
+
 def test_seeds_count_up_and_lists_are_taken():
     env = GridRaidVectorEnv(num_envs=4)
     images, _ = env.reset(seed=40)
