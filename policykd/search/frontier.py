@@ -15,7 +15,8 @@ from policykd.students.family import MemberSpec
 
 def frontier_document(outcome: Outcome, result: dict[str, Any]) -> dict[str, Any]:
     """Members smallest first (docs/result.md); those that were tried on fresh seeds with what these said."""
-    fixed = fixed_bytes(outcome.standing.session.teacher)
+    session = outcome.standing.session
+    fixed = fixed_bytes(session.teacher, session.config.student.kind, session.config.student.keys)
     members = [_member(outcome, spec, fixed) for spec in outcome.standing.members]
     teacher = {key: result["teacher"][key] for key in ("params", "return")}
     return {"format": 1, "gate": result["gate"], "teacher": teacher, "members": members}

@@ -43,7 +43,7 @@ class Shrink:
         assert demand is not None and session.config.search is not None
         self.session, self.demand, self.config = session, demand, session.config.search
         teacher = session.teacher
-        self._inputs, self._means = teacher.packing.n_features, teacher.distribution.n_means
+        self._inputs, self._means = session.view.packing.n_features, teacher.distribution.n_means
         self.size = size_of(self._inputs, self._means)
         self.standing = Standing(session, demand)
         self.latencies = Latencies(session)

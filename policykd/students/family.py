@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ from policykd.spine.types import Footprint
 
 Activation = Literal["tanh", "relu"]
 Kind = Literal["mlp", "gru"]
+# The axes of an architecture, of each kind: fields of `MemberSpec`.
+_AXES: dict[Kind, tuple[str, ...]] = {"mlp": ("depth", "width"), "gru": ("depth", "width")}
 # Multiply-accumulates per state that cost as much as the kernel launches of one more group (measured on one CPU core:
 # about 0.15 ms of launches against about 15 G multiply-accumulates/s at batch 256, forward and backward).
 _GROUP_OVERHEAD_MACS = 4000
@@ -40,6 +42,33 @@ class MemberSpec:
     width: int
     seed: int = 0
     kind: Kind = "mlp"
+
+    @property
+    def architecture(self) -> tuple[int, ...]:
+        """All but seed and kind: one number for each axis, (depth, width)."""
+        return tuple(getattr(self, axis) for axis in _AXES[self.kind])
+
+    @property
+    def name(self) -> str:
+        """`d1-w8-s0`: each axis by its first letter, then the seed."""
+        axes = (f"{axis[0]}{size}" for axis, size in zip(_AXES[self.kind], self.architecture, strict=True))
+        return f"{'-'.join(axes)}-s{self.seed}"
+
+    @property
+    def row(self) -> list[int]:
+        """Axes and seed, as checkpoints hold them."""
+        return [*self.architecture, self.seed]
+
+    @classmethod
+    def from_row(cls, row: Sequence[int], kind: Kind) -> MemberSpec:
+        """The inverse of `row`."""
+        axes: dict[str, int] = dict(zip((*_AXES[kind], "seed"), row, strict=True))
+        return cls(**axes, kind=kind)
+
+    def within(self, other: MemberSpec) -> bool:
+        """Whether it is as deep as the other, and no larger along any axis."""
+        pairs = zip(self.architecture, other.architecture, strict=True)
+        return self.depth == other.depth and all(own <= theirs for own, theirs in pairs)
 
     def sizes(self, n_inputs: int, n_outputs: int) -> list[tuple[int, int]]:
         """(inputs, outputs) of each dense layer of an MLP."""
@@ -115,6 +144,21 @@ class Family:
 
     def __len__(self) -> int:
         return len(self.specs)
+
+    def like(self, specs: Iterable[MemberSpec]) -> Self:
+        """Another family of the same kind, with its own first weights."""
+        activation, device = self.activation, self.device
+        return type(self)(specs, self.n_inputs, self.distribution, activation=activation, device=device)
+
+    def places(self, index: int) -> list[Tensor]:
+        """Where the member's own weights, biases and log_std stand in the flat vector, without padding."""
+        group, row = self._locate(index)
+        found = []
+        for weight, bias, (i, o) in zip(
+            group.weights, group.biases, self.specs[index].sizes(self.n_inputs, self.n_means), strict=True
+        ):
+            found += [places_of(weight)[row, :i, :o].reshape(-1), places_of(bias)[row, 0, :o].reshape(-1)]
+        return [*found, places_of(self.log_std)[index].reshape(-1)]
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Distribution parameters [S, B, P] for normalised inputs [B, O] shared by all, or [S, B, O] one each."""
@@ -231,6 +275,11 @@ class Family:
             scale = (0.1 if k == len(sizes) - 1 else 1.7) / np.sqrt(i)
             values = rng.uniform(-scale, scale, (i, o)).astype(np.float32)
             group.weights[k][row, :i, :o] = torch.from_numpy(values).to(self.device)
+
+
+def places_of(view: Tensor) -> Tensor:
+    """The index into a flat vector of each entry of a contiguous view of it, on the CPU."""
+    return torch.arange(view.numel()).view(view.shape).add(int(view.storage_offset()))
 
 
 def fast_tanh_(x: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from policykd.loss.distributions import Distribution
 from policykd.spine.seeding import SeedKey
-from policykd.students.family import MemberSpec
+from policykd.students.family import MemberSpec, places_of
 from policykd.students.gru import Parts, gru_scan
 from policykd.students.numpy_backend import gru_shapes
 
@@ -86,6 +87,15 @@ class GruFamily:
 
     def __len__(self) -> int:
         return len(self.specs)
+
+    def like(self, specs: Iterable[MemberSpec]) -> Self:
+        """Another family of the same kind, with its own first weights."""
+        return type(self)(specs, self.n_inputs, self.distribution, device=self.device)
+
+    def places(self, index: int) -> list[Tensor]:
+        """Where the member's own weights and log_std stand in the flat vector."""
+        own = [*self.parts(index).values(), self.log_std[index]]
+        return [places_of(part).reshape(-1) for part in own]
 
     def parts(self, index: int, flat: Tensor | None = None) -> Parts:
         """The member's weights by name, as views of the family's vector, or of another of its layout."""
