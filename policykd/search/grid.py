@@ -17,7 +17,7 @@ from policykd.exports.targets import c99
 from policykd.exports.targets.table import Options
 from policykd.spine.config.schema import Config
 from policykd.spine.errors import InputError
-from policykd.students.family import Activation, Kind, MemberSpec
+from policykd.students.family import Activation, Kind, MemberSpec, kind_of
 from policykd.students.gru import GruStudent
 from policykd.students.mlp import MlpStudent
 from policykd.students.normaliser import Normaliser
@@ -29,7 +29,9 @@ from policykd.teachers.base import Teacher
 WIDTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 DEPTHS = (0, 1, 2)
 _WIDEST_UNKNOWN = 64  # of a teacher whose network nobody can see
-_SCOUT_MACS = 12_000  # of all members of the first generation together: an update of them takes about a millisecond
+SCOUT_MACS = 12_000
+"""Of all members of the first generation together: an update of MLPs takes about a millisecond."""
+_REMEMBERED = 128  # numbers, by the GRUs of one generation together: an update of them takes 5 to 9 ms, launches mostly
 _BYTES = 4  # of a float32
 _SCOUT_WIDTHS = (1, 2, 4, 8, 16, 32, 64)
 
@@ -49,6 +51,16 @@ def view_of(teacher: Teacher, keys: Sequence[str] | None) -> View:
 def size_for(teacher: Teacher, keys: Sequence[str] | None) -> Size:
     """Parameters of an architecture, for students of this teacher that see `keys`."""
     return size_of(view_of(teacher, keys).packing.n_features, teacher.distribution.n_means)
+
+
+def costs(n_inputs: int, n_means: int, most: int) -> Size:
+    """What an update of a member costs of the `most` that those of a generation may cost together: of an MLP its
+    multiply-accumulates; of a GRU its share of the numbers that torch's kernel carries along at little cost."""
+
+    def cost(spec: MemberSpec) -> int:
+        return -(-most * spec.width // _REMEMBERED) if spec.kind == "gru" else spec.footprint(n_inputs, n_means).macs
+
+    return cost
 
 
 def grid_settings(config: Config, teacher: Teacher) -> tuple[list[int], list[int]]:
@@ -79,8 +91,9 @@ def grid(config: Config, teacher: Teacher, size: Size) -> list[MemberSpec]:
     student, search = config.student, config.search
     assert isinstance(student.width, list) and isinstance(student.depth, list) and search is not None
     axes = product(student.width, student.depth)
-    every = sorted({MemberSpec(d, w if d else 0, kind=student.kind) for w, d in axes}, key=size)
-    own, fixed = teacher.info.footprint.params, fixed_bytes(teacher, student.kind, student.keys)
+    kind = kind_of(student)
+    every = sorted({MemberSpec(d, w if d else 0, kind=kind) for w, d in axes}, key=size)
+    own, fixed = teacher.info.footprint.params, fixed_bytes(teacher, kind, student.keys)
     most = min(search.max_params or 10**12, ((search.max_bytes or 10**13) - fixed) // _BYTES)
     fitting = [spec for spec in every if size(spec) <= most]
     if not fitting:
@@ -147,7 +160,7 @@ def scouts(specs: Sequence[MemberSpec], macs: Callable[[MemberSpec], int]) -> li
     coarse = [s for s in specs if s.depth == 0 or s.width in _SCOUT_WIDTHS] if len(specs) > 12 else list(specs)
     chosen, spent = list[MemberSpec](), 0
     for spec in coarse or specs[:1]:
-        if chosen and spent + macs(spec) > _SCOUT_MACS:
+        if chosen and spent + macs(spec) > SCOUT_MACS:
             break
         chosen.append(spec)
         spent += macs(spec)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from policykd.search.choosing import differences, settled, verdict
 from policykd.search.generation import Plan
-from policykd.search.grid import Size, above
+from policykd.search.grid import Size, above, costs
 from policykd.search.standing import Standing
 from policykd.spine.config.schema import SearchConfig
 from policykd.students.family import MemberSpec
@@ -103,11 +103,11 @@ def _higher(known: Known, seeds: int) -> list[MemberSpec]:
 def _within_cost(pool: Iterable[MemberSpec], known: Known, seeds: int) -> list[MemberSpec]:
     """One new seed of each architecture, then a second of each, and so on, while their updates stay cheap."""
     pool, tries, chosen, spent = list(pool), known.tries, list[MemberSpec](), 0
+    cost = costs(1, 1, _MACS)
     for turn in range(seeds):
         for spec in pool:
             number = tries[spec.architecture] + turn
-            cost = spec.footprint(1, 1).macs
-            if number < seeds and (not chosen or spent + cost <= _MACS):
+            if number < seeds and (not chosen or spent + cost(spec) <= _MACS):
                 chosen.append(replace(spec, seed=number))
-                spent += cost
+                spent += cost(spec)
     return chosen

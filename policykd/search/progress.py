@@ -13,7 +13,7 @@ from policykd.learn.session import Session
 from policykd.learn.states import LearningState, load_shards, start
 from policykd.search.generation import Plan
 from policykd.search.standing import Candidate, Standing, key_of
-from policykd.students.family import Kind, MemberSpec
+from policykd.students.family import Kind, MemberSpec, kind_of
 from policykd.students.normaliser import Normaliser
 
 
@@ -44,7 +44,7 @@ def restore(session: Session, standing: Standing) -> tuple[LearningState, Plan] 
     if found is None:
         return None
     tensors, facts = found
-    kind = session.config.student.kind
+    kind = kind_of(session.config.student)
     plan = Plan(**{**facts["plan"], "specs": _parsed(facts["plan"]["specs"], kind)})
     state = start(session, _parsed(facts["alive"], kind), plan.rounds)
     limit = float(facts["normaliser_limit"])
@@ -63,7 +63,7 @@ def restore(session: Session, standing: Standing) -> tuple[LearningState, Plan] 
 def _refill(
     standing: Standing, document: dict[str, Any], tensors: Mapping[str, NDArray[Any]], state: LearningState
 ) -> None:
-    kind, device = state.session.config.student.kind, state.family.device
+    kind, device = kind_of(state.session.config.student), state.family.device
     standing.dropped = set(_parsed(document["dropped"], kind))
     standing.stopped = set(_parsed(document["stopped"], kind))
     for entry in document["candidates"]:

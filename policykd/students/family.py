@@ -7,6 +7,7 @@ that touches it is zero. The backward pass is written by hand (two batched produ
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -20,6 +21,7 @@ from policykd.loss.distributions import Distribution
 from policykd.spine.config.schema import StudentConfig
 from policykd.spine.seeding import SeedKey
 from policykd.spine.types import Footprint
+from policykd.students.cuts import cheapest_cuts
 
 Activation = Literal["tanh", "relu"]
 Kind = Literal["mlp", "gru"]
@@ -85,6 +87,11 @@ class MemberSpec:
         return Footprint(params=macs + sum(o for _, o in sizes), constants=2 * n_inputs, macs=macs)
 
 
+def kind_of(config: StudentConfig) -> Kind:
+    """The kind of the members that this section describes."""
+    return config.kind
+
+
 def members_of(config: StudentConfig) -> list[MemberSpec]:
     """Every width x depth x seed, without repetition (a linear policy has no width)."""
     widths = config.width if isinstance(config.width, list) else [config.width]
@@ -92,7 +99,7 @@ def members_of(config: StudentConfig) -> list[MemberSpec]:
     specs = set()
     for width, depth, seed in product(widths, depths, range(config.seeds)):
         assert isinstance(width, int)
-        specs.add(MemberSpec(depth, width if depth else 0, seed, config.kind))
+        specs.add(MemberSpec(depth, width if depth else 0, seed, kind_of(config)))
     return sorted(specs)
 
 
@@ -288,25 +295,12 @@ def fast_tanh_(x: Tensor) -> Tensor:
 
 
 def plan_groups(specs: Sequence[MemberSpec], n_inputs: int, n_outputs: int) -> list[slice]:
-    """Cuts sorted members into groups of one depth at the least cost of padding plus kernel launches.
+    """Cuts sorted members into groups of one depth at the least cost of padding plus kernel launches."""
 
-    Dynamic programming over cut points: best[j] = min over i of best[i] + cost(i, j).
-    """
-    best: list[float] = [0.0]
-    cut: list[int] = [0]
-    for j in range(1, len(specs) + 1):
-        macs = specs[j - 1].footprint(n_inputs, n_outputs).macs
-        options = [
-            (best[i] + _GROUP_OVERHEAD_MACS + (j - i) * macs, i)
-            for i in range(j)
-            if specs[i].depth == specs[j - 1].depth
-        ]
-        cost, start = min(options)
-        best.append(cost)
-        cut.append(start)
-    groups: list[slice] = []
-    end = len(specs)
-    while end:
-        groups.append(slice(cut[end], end))
-        end = cut[end]
-    return groups[::-1]
+    def cost(i: int, j: int) -> float:
+        widest = specs[j - 1]
+        if specs[i].depth != widest.depth:
+            return math.inf
+        return _GROUP_OVERHEAD_MACS + (j - i) * widest.footprint(n_inputs, n_outputs).macs
+
+    return cheapest_cuts(len(specs), cost)
