@@ -12,13 +12,16 @@ from policykd.spine.errors import InputError
 from policykd.spine.packing import Leaf, Packing
 from policykd.spine.spaces import encode_space
 from policykd.students.mlp import MlpStudent
+from policykd.students.student import Student
 
 OBSERVATION = "obs"
 _TAKEN = frozenset({"action", "action_masks", "noise", "logits", "mean", "log_std"})
 
 
-def graph_of(student: MlpStudent, *, stochastic: bool = False, with_distribution: bool = False) -> Graph:
-    """The neutral graph of a student; InputError for weights that are not finite."""
+def graph_of(student: Student, *, stochastic: bool = False, with_distribution: bool = False) -> Graph:
+    """The neutral graph of a student; InputError for weights that are not finite, and for a kind that has none."""
+    if not isinstance(student, MlpStudent):
+        raise InputError(f"student: is of kind {student.kind}, and this version exports students of kind mlp")
     distribution = student.distribution.to_json()
     kind = distribution["type"]
     gaussian = kind.endswith("Gaussian")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from policykd.students.mlp import MlpStudent
 from policykd.students.normaliser import Normaliser
 from policykd.students.recurrent import GruFamily
 from policykd.students.student import Student
-from policykd.students.subset import subset
+from policykd.students.subset import carried, subset
 from policykd.teachers.normalize import Normalizer
 
 
@@ -70,10 +70,15 @@ class LearningState:
         if self.normaliser is None:
             return None
         assert n_envs % len(self.driving) == 0
-        if isinstance(self.family, GruFamily):
-            return GruMembers(self.family, self.normaliser, self.session.view, n_envs)
         family = self.family if self.crew is None else subset(self.family, self.crew)[0]
+        if isinstance(family, GruFamily):
+            return GruMembers(family, self.normaliser, self.session.view, n_envs)
         return Members(family, self.normaliser, self.session.view)
+
+    def shed(self, keep: Sequence[int]) -> None:
+        """Goes on with the members `keep` alone: they learn as if the others had never been there."""
+        self.family, origin = subset(self.family, keep)
+        self.learner = self.learner.replaced(self.family, origin, carried)
 
     def absorb(self, visited: dict[str, Tensor]) -> tuple[Tensor, Tensor, Fresh]:
         """Inputs [M, O] and labels [M, P] of one round on the device, and how well the members knew them already."""
@@ -104,15 +109,18 @@ class LearningState:
 
     def student_now(self, member: int) -> Student:
         """The member as it is."""
-        log_std = self.family.member_log_std(member)
-        if isinstance(self.family, GruFamily):
-            return GruStudent(parts=self.family.member_parts(member), log_std=log_std, **self._shared())
-        return self.student_with(self.family.member_layers(member), log_std)
+        family, log_std = self.family, self.family.member_log_std(member)
+        if isinstance(family, GruFamily):
+            return GruStudent(parts=family.member_parts(member), log_std=log_std, **self._shared())
+        layers = tuple(family.member_layers(member))
+        return MlpStudent(layers=layers, log_std=log_std, activation=family.activation, **self._shared())
 
-    def student_with(self, layers: Sequence[tuple[Tensor, Tensor]], log_std: Tensor) -> MlpStudent:
-        """A feed-forward student of this run with these weights [in, out], biases [out] and log_std [A]."""
-        assert isinstance(self.family, Family)
-        return MlpStudent(layers=tuple(layers), log_std=log_std, activation=self.family.activation, **self._shared())
+    def student_with(self, weights: Mapping[str, Tensor], log_std: Tensor) -> Student:
+        """A student of this run with these weights, by the names of `Student.weights`, and log_std [A]."""
+        if isinstance(self.family, GruFamily):
+            return GruStudent(parts=dict(weights), log_std=log_std, **self._shared())
+        layers = tuple((weights[f"layers.{k}.weight"], weights[f"layers.{k}.bias"]) for k in range(len(weights) // 2))
+        return MlpStudent(layers=layers, log_std=log_std, activation=self.family.activation, **self._shared())
 
     def _shared(self) -> dict[str, Any]:
         assert self.normaliser is not None

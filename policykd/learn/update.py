@@ -88,7 +88,9 @@ class Learner:
             progress.advance(len(index[begin : begin + _CHUNK]))
         return metrics
 
-    def replaced(self, family: Family, origin: Tensor, carry: Callable[[Tensor, Tensor], Tensor]) -> Learner:
+    def replaced(
+        self, family: Family | GruFamily, origin: Tensor, carry: Callable[[Tensor, Tensor], Tensor]
+    ) -> Learner:
         """The learner of a family that has lost members: `carry` moves what Adam knows of the others, by `origin`."""
         rounds = self._total // self.n_updates
         learner = Learner(family, self.loss, self._config, rounds)

@@ -10,12 +10,13 @@ from policykd.search.choosing import settled
 from policykd.search.grid import fixed_bytes
 from policykd.search.shrink import Outcome
 from policykd.search.standing import Candidate, Standing
-from policykd.students.family import MemberSpec
+from policykd.students.family import MemberSpec, kind_of
 
 
 def frontier_document(outcome: Outcome, result: dict[str, Any]) -> dict[str, Any]:
     """Members smallest first (docs/result.md); those that were tried on fresh seeds with what these said."""
-    fixed = fixed_bytes(outcome.standing.session.teacher)
+    session = outcome.standing.session
+    fixed = fixed_bytes(session.teacher, kind_of(session.config.student), session.config.student.keys)
     members = [_member(outcome, spec, fixed) for spec in outcome.standing.members]
     teacher = {key: result["teacher"][key] for key in ("params", "return")}
     return {"format": 1, "gate": result["gate"], "teacher": teacher, "members": members}

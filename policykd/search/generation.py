@@ -21,9 +21,7 @@ from policykd.learn.update import UpdateMetrics
 from policykd.search.choosing import LADDER, differences
 from policykd.search.standing import Candidate, Standing, key_of
 from policykd.spine.seeding import SeedKey
-from policykd.students.family import Family, MemberSpec
-from policykd.students.mlp import MlpStudent
-from policykd.students.subset import carried, subset
+from policykd.students.family import MemberSpec
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -100,9 +98,7 @@ def _candidate(
     for name, values in (("agreement", fresh.agreement), ("validation_kl", fresh.loss)):
         if values and not np.isnan(values[member]):
             measured[name] = values[member]
-    student = state.student_now(member)
-    assert isinstance(student, MlpStudent)  # `policykd.search.run.shrink_config`
-    return Candidate(state.family.specs[member], index, state.timesteps, student, measured)
+    return Candidate(state.family.specs[member], index, state.timesteps, state.student_now(member), measured)
 
 
 def _rung(state: LearningState, standing: Standing, plan: Plan, index: int) -> None:
@@ -121,10 +117,7 @@ def _rung(state: LearningState, standing: Standing, plan: Plan, index: int) -> N
     standing.dropped |= {specs[i] for i in np.flatnonzero(out)}
     standing.stopped |= {specs[i] for i in np.flatnonzero(idle & ~out)}
     if len(keep) < len(specs):
-        assert isinstance(state.family, Family)
-        family, origin = subset(state.family, keep)
-        state.learner = state.learner.replaced(family, origin, carried)
-        state.family = family
+        state.shed(keep)
     order = {i: place for place, i in enumerate(keep)}
     seats = _seats(len(keep), session)
     state.crew = tuple(sorted(order[i] for i in nearest(means, errors, keep)[:seats]))

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
 
 from policykd.exports.c.source import source_of
+from policykd.exports.graph import Graph
 from policykd.exports.of_student import graph_of
 from policykd.exports.targets import c99
 from policykd.exports.targets.table import Options
 from policykd.spine.config.schema import Config
 from policykd.spine.errors import InputError
-from policykd.students.family import Activation, MemberSpec
+from policykd.students.family import Activation, Kind, MemberSpec, kind_of
+from policykd.students.gru import GruStudent
 from policykd.students.mlp import MlpStudent
 from policykd.students.normaliser import Normaliser
+from policykd.students.numpy_backend import gru_shapes
+from policykd.students.student import Student
+from policykd.students.view import View
 from policykd.teachers.base import Teacher
 
 WIDTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 DEPTHS = (0, 1, 2)
 _WIDEST_UNKNOWN = 64  # of a teacher whose network nobody can see
-_SCOUT_MACS = 12_000  # of all members of the first generation together: an update of them takes about a millisecond
+SCOUT_MACS = 12_000
+"""Of all members of the first generation together: an update of MLPs takes about a millisecond."""
+_REMEMBERED = 128  # numbers, by the GRUs of one generation together: an update of them takes 5 to 9 ms, launches mostly
 _BYTES = 4  # of a float32
 _SCOUT_WIDTHS = (1, 2, 4, 8, 16, 32, 64)
 
@@ -34,6 +43,26 @@ def size_of(n_inputs: int, n_means: int) -> Size:
     return lambda spec: spec.footprint(n_inputs, n_means).params
 
 
+def view_of(teacher: Teacher, keys: Sequence[str] | None) -> View:
+    """What students of this teacher see."""
+    return View.of(keys, teacher.observation_space, teacher.packing)
+
+
+def size_for(teacher: Teacher, keys: Sequence[str] | None) -> Size:
+    """Parameters of an architecture, for students of this teacher that see `keys`."""
+    return size_of(view_of(teacher, keys).packing.n_features, teacher.distribution.n_means)
+
+
+def costs(n_inputs: int, n_means: int, most: int) -> Size:
+    """What an update of a member costs of the `most` that those of a generation may cost together: of an MLP its
+    multiply-accumulates; of a GRU its share of the numbers that torch's kernel carries along at little cost."""
+
+    def cost(spec: MemberSpec) -> int:
+        return -(-most * spec.width // _REMEMBERED) if spec.kind == "gru" else spec.footprint(n_inputs, n_means).macs
+
+    return cost
+
+
 def grid_settings(config: Config, teacher: Teacher) -> tuple[list[int], list[int]]:
     """Widths and depths of the grid: those of the configuration, or all up to the teacher's own (a single depth is
     the default of `distill`, and says nothing beside a width of auto; a list does)."""
@@ -41,9 +70,19 @@ def grid_settings(config: Config, teacher: Teacher) -> tuple[list[int], list[int
     if student.width != "auto":
         widths = student.width if isinstance(student.width, list) else [student.width]
         return widths, student.depth if isinstance(student.depth, list) else [student.depth]
+    if student.kind == "gru":
+        return _memories(config, teacher), [1]
     widest = max((outputs for _, outputs in teacher.info.layers[:-1]), default=_WIDEST_UNKNOWN)
     widths = [w for w in WIDTHS if w <= widest]
     return widths, student.depth if isinstance(student.depth, list) else list(DEPTHS)
+
+
+def _memories(config: Config, teacher: Teacher) -> list[int]:
+    """Widths of the GRUs that are smaller than the teacher; at least the smallest."""
+    own = teacher.info.footprint.params
+    size = size_for(teacher, config.student.keys)
+    smaller = [w for w in WIDTHS if (size(MemberSpec(1, w, kind="gru")) < own if own else w <= _WIDEST_UNKNOWN)]
+    return smaller or list(WIDTHS[:1])
 
 
 def grid(config: Config, teacher: Teacher, size: Size) -> list[MemberSpec]:
@@ -51,8 +90,10 @@ def grid(config: Config, teacher: Teacher, size: Size) -> list[MemberSpec]:
     first. InputError where none is left."""
     student, search = config.student, config.search
     assert isinstance(student.width, list) and isinstance(student.depth, list) and search is not None
-    every = sorted({MemberSpec(d, w if d else 0) for w, d in product(student.width, student.depth)}, key=size)
-    own, fixed = teacher.info.footprint.params, fixed_bytes(teacher)
+    axes = product(student.width, student.depth)
+    kind = kind_of(student)
+    every = sorted({MemberSpec(d, w if d else 0, kind=kind) for w, d in axes}, key=size)
+    own, fixed = teacher.info.footprint.params, fixed_bytes(teacher, kind, student.keys)
     most = min(search.max_params or 10**12, ((search.max_bytes or 10**13) - fixed) // _BYTES)
     fitting = [spec for spec in every if size(spec) <= most]
     if not fitting:
@@ -65,35 +106,53 @@ def grid(config: Config, teacher: Teacher, size: Size) -> list[MemberSpec]:
     return smaller or fitting[:1]
 
 
-def blank(teacher: Teacher, spec: MemberSpec, activation: Activation) -> MlpStudent:
+def blank(
+    teacher: Teacher, spec: MemberSpec, activation: Activation, keys: Sequence[str] | None = None
+) -> MlpStudent | GruStudent:
     """A student of this architecture that knows nothing. Its weights are random, as large as trained ones: of zeros
     tanh takes a third of the time."""
-    n = teacher.packing.n_features
-    sizes = spec.sizes(n, teacher.distribution.n_means)
+    view, distribution = view_of(teacher, keys), teacher.distribution
+    n = view.packing.n_features
     generator = torch.Generator().manual_seed(0)
-    return MlpStudent(
-        Normaliser(np.zeros(n, np.float32), np.ones(n, np.float32)),
-        tuple((torch.randn(i, o, generator=generator) / i**0.5, torch.zeros(o)) for i, o in sizes),
-        torch.zeros(teacher.distribution.n_params - teacher.distribution.n_means),
-        activation,
-        teacher.distribution,
-        teacher.action_map,
-        teacher.observation_space,
-        teacher.action_space,
-        masked=teacher.masked,
-    )
+    shared: dict[str, Any] = {
+        "normaliser": Normaliser(np.zeros(n, np.float32), np.ones(n, np.float32)),
+        "log_std": torch.zeros(distribution.n_params - distribution.n_means),
+        "distribution": distribution,
+        "action_map": teacher.action_map,
+        "observation_space": view.space,
+        "action_space": teacher.action_space,
+        "masked": teacher.masked,
+    }
+    if spec.kind == "gru":
+        shapes = gru_shapes(n, spec.width, distribution.n_means).items()
+        parts = {k: torch.randn(s, generator=generator) / s[-1] ** 0.5 for k, s in shapes}
+        return GruStudent(parts=parts, **shared)
+    sizes = spec.sizes(n, distribution.n_means)
+    layers = tuple((torch.randn(i, o, generator=generator) / i**0.5, torch.zeros(o)) for i, o in sizes)
+    return MlpStudent(layers=layers, activation=activation, **shared)
 
 
-def fixed_bytes(teacher: Teacher) -> int:
+def graph_if_any(student: Student) -> Graph | None:
+    """What is exported of it; None where this version exports no student of its kind."""
+    try:
+        return graph_of(student)
+    except InputError:
+        return None
+
+
+def fixed_bytes(teacher: Teacher, kind: Kind = "mlp", keys: Sequence[str] | None = None) -> int:
     """Bytes of constants in the exported C of any student of this teacher beside its weights and biases: the
     normaliser's, and those that turn its output into an action. Where C cannot hold it, the normaliser's alone."""
-    student = blank(teacher, MemberSpec(0, 0), "tanh")
-    graph = graph_of(student)
+    smallest = MemberSpec(0, 0) if kind == "mlp" else MemberSpec(1, 1, kind=kind)
+    student = blank(teacher, smallest, "tanh", keys)
+    graph = graph_if_any(student)
     try:
-        c99.check(graph, Options())
+        if graph is not None:
+            c99.check(graph, Options())
+            return source_of(graph).flash - _BYTES * student.footprint.params
     except InputError:
-        return _BYTES * student.footprint.constants
-    return source_of(graph).flash - _BYTES * student.footprint.params
+        pass
+    return _BYTES * student.footprint.constants
 
 
 def scouts(specs: Sequence[MemberSpec], macs: Callable[[MemberSpec], int]) -> list[MemberSpec]:
@@ -101,7 +160,7 @@ def scouts(specs: Sequence[MemberSpec], macs: Callable[[MemberSpec], int]) -> li
     coarse = [s for s in specs if s.depth == 0 or s.width in _SCOUT_WIDTHS] if len(specs) > 12 else list(specs)
     chosen, spent = list[MemberSpec](), 0
     for spec in coarse or specs[:1]:
-        if chosen and spent + macs(spec) > _SCOUT_MACS:
+        if chosen and spent + macs(spec) > SCOUT_MACS:
             break
         chosen.append(spec)
         spent += macs(spec)
@@ -122,10 +181,9 @@ def above(specs: Sequence[MemberSpec], low: int, size: Size, count: int) -> list
     return [larger[round(i * step)] for i in range(count)]
 
 
-def with_seeds(specs: Iterable[MemberSpec], first: dict[tuple[int, int], int], count: int) -> list[MemberSpec]:
+def with_seeds(specs: Iterable[MemberSpec], first: dict[tuple[int, ...], int], count: int) -> list[MemberSpec]:
     """Each architecture with its next seeds, up to `count` in all; `first`: how many it had already."""
     found = []
     for spec in specs:
-        had = first.get((spec.depth, spec.width), 0)
-        found += [MemberSpec(spec.depth, spec.width, seed) for seed in range(had, count)]
+        found += [replace(spec, seed=seed) for seed in range(first.get(spec.architecture, 0), count)]
     return found

@@ -16,11 +16,11 @@ from policykd.exports.of_student import graph_of
 from policykd.exports.targets import c99
 from policykd.exports.targets.table import Options
 from policykd.learn.session import Session
-from policykd.search.grid import blank
+from policykd.search.grid import blank, graph_if_any
 from policykd.search.standing import Candidate
 from policykd.spine.errors import InputError
 from policykd.students.family import Activation, MemberSpec
-from policykd.students.mlp import MlpStudent
+from policykd.students.student import Student
 from policykd.teachers.base import Teacher
 
 _OBSERVATIONS, _CALLS = 64, 200
@@ -34,36 +34,47 @@ class Latencies:
         self._known: dict[str, float | None] = session.folder.load_facts("latency") or {}
 
     def of(self, candidate: Candidate) -> float | None:
-        """Median of one action; None where there is no C compiler, or C cannot hold the student."""
+        """Median of one action; None where there is no C compiler, where C cannot hold the student, or where its kind
+        is not exported."""
         return self._remembered(candidate.spec, candidate.student)
 
     def within(self, specs: Sequence[MemberSpec], most: float) -> list[MemberSpec]:
         """Those of the architectures, smallest first, whose action takes at most `most` microseconds: of each depth up
         to the first that takes longer. At least the smallest, which was found fast enough when the run began."""
-        found, ended = list[MemberSpec](), set[int]()
+        config, found, slow = self._session.config.student, list[MemberSpec](), list[MemberSpec]()
         for spec in specs:
             self._session.work.check()
-            if spec.depth in ended:
+            if any(smaller.within(spec) for smaller in slow):
                 continue
-            student = blank(self._session.teacher, spec, self._session.config.student.activation)
+            student = blank(self._session.teacher, spec, config.activation, config.keys)
             measured = self._remembered(spec, student)
             if measured is not None and measured <= most:
                 found.append(spec)
             else:
-                ended.add(spec.depth)
+                slow.append(spec)
         return found or list(specs[:1])
 
-    def _remembered(self, spec: MemberSpec, student: MlpStudent) -> float | None:
-        name = f"{spec.depth}x{spec.width}"
+    def _remembered(self, spec: MemberSpec, student: Student) -> float | None:
+        name = "x".join(map(str, spec.architecture))
         if name not in self._known:
-            self._known[name] = measured_us(graph_of(student.to("cpu")))
+            graph = graph_if_any(student.to("cpu"))
+            self._known[name] = None if graph is None else measured_us(graph)
             self._session.folder.save_facts("latency", self._known)
         return self._known[name]
 
 
-def refuse_impossible(teacher: Teacher, spec: MemberSpec, activation: Activation, most: float) -> None:
-    """InputError where even this architecture takes longer than `most` microseconds."""
-    measured = measured_us(graph_of(blank(teacher, spec, activation)))
+def refuse_impossible(
+    teacher: Teacher, spec: MemberSpec, activation: Activation, most: float, keys: Sequence[str] | None = None
+) -> None:
+    """InputError where even this architecture takes longer than `most` microseconds, or cannot be measured."""
+    try:
+        graph = graph_of(blank(teacher, spec, activation, keys))
+    except InputError as error:
+        raise InputError(
+            f"search.max_us: is measured on exported C, and nothing can be exported here ({error}): leave it out, or "
+            "bound search.max_params"
+        ) from None
+    measured = measured_us(graph)
     if measured is None:
         raise InputError("search.max_us: needs a C compiler to measure with: install gcc or clang, or leave it out")
     if measured > most:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from policykd.search.choosing import differences, settled, verdict
 from policykd.search.generation import Plan
-from policykd.search.grid import Size, above
+from policykd.search.grid import Size, above, costs
 from policykd.search.standing import Standing
 from policykd.spine.config.schema import SearchConfig
 from policykd.students.family import MemberSpec
@@ -45,13 +45,13 @@ class Known:
         return found
 
     @property
-    def tries(self) -> Counter[tuple[int, int]]:
+    def tries(self) -> Counter[tuple[int, ...]]:
         """Members that each architecture had."""
-        return Counter((m.depth, m.width) for m in self.standing.members)
+        return Counter(m.architecture for m in self.standing.members)
 
     def hopeless(self, spec: MemberSpec) -> bool:
         """Whether a member of this architecture, or of a larger one as deep, came nowhere near the threshold."""
-        return any(m.depth == spec.depth and m.width >= spec.width and self._far(m) for m in self.standing.members)
+        return any(spec.within(m) and self._far(m) for m in self.standing.members)
 
     def _verdict(self, member: MemberSpec) -> str:
         best = self.standing.best_of(member)
@@ -84,10 +84,10 @@ def _below(known: Known, smallest: int, seeds: int) -> list[MemberSpec]:
     nearest first, since small students differ by their initial weights."""
     tries = known.tries
     floor = max((known.size(m) for m in known.failing if known.size(m) < smallest), default=0)
-    open_ = [s for s in known.specs if known.size(s) < smallest and tries[s.depth, s.width] < seeds]
+    open_ = [s for s in known.specs if known.size(s) < smallest and tries[s.architecture] < seeds]
     inner = above([s for s in open_ if known.size(s) > floor], 0, known.size, _INNER)
     again = [s for s in reversed(open_) if known.size(s) <= floor and not known.hopeless(s)]
-    return _within_cost([*reversed(inner), *again][:_ARCHITECTURES], tries, seeds)
+    return _within_cost([*reversed(inner), *again][:_ARCHITECTURES], known, seeds)
 
 
 def _higher(known: Known, seeds: int) -> list[MemberSpec]:
@@ -97,17 +97,17 @@ def _higher(known: Known, seeds: int) -> list[MemberSpec]:
     larger = above(known.specs, largest, known.size, _HIGHER)
     if larger:
         return larger
-    return _within_cost([s for s in reversed(known.specs) if tries[s.depth, s.width] < seeds][:_HIGHER], tries, seeds)
+    return _within_cost([s for s in reversed(known.specs) if tries[s.architecture] < seeds][:_HIGHER], known, seeds)
 
 
-def _within_cost(pool: Iterable[MemberSpec], tries: Counter[tuple[int, int]], seeds: int) -> list[MemberSpec]:
+def _within_cost(pool: Iterable[MemberSpec], known: Known, seeds: int) -> list[MemberSpec]:
     """One new seed of each architecture, then a second of each, and so on, while their updates stay cheap."""
-    pool, chosen, spent = list(pool), list[MemberSpec](), 0
+    pool, tries, chosen, spent = list(pool), known.tries, list[MemberSpec](), 0
+    cost = costs(1, 1, _MACS)
     for turn in range(seeds):
         for spec in pool:
-            number = tries[spec.depth, spec.width] + turn
-            cost = spec.footprint(1, 1).macs
-            if number < seeds and (not chosen or spent + cost <= _MACS):
-                chosen.append(MemberSpec(spec.depth, spec.width, number))
-                spent += cost
+            number = tries[spec.architecture] + turn
+            if number < seeds and (not chosen or spent + cost(spec) <= _MACS):
+                chosen.append(replace(spec, seed=number))
+                spent += cost(spec)
     return chosen

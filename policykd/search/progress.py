@@ -13,7 +13,7 @@ from policykd.learn.session import Session
 from policykd.learn.states import LearningState, load_shards, start
 from policykd.search.generation import Plan
 from policykd.search.standing import Candidate, Standing, key_of
-from policykd.students.family import MemberSpec
+from policykd.students.family import Kind, MemberSpec, kind_of
 from policykd.students.normaliser import Normaliser
 
 
@@ -29,8 +29,8 @@ def save(state: LearningState, standing: Standing, plan: Plan, index: int) -> No
         "timesteps": state.timesteps,
         "updates": state.rounds_done * state.learner.n_updates,
         "normaliser_limit": state.normaliser.limit,
-        "plan": {**vars(plan), "specs": _specs(plan.specs)},
-        "alive": _specs(state.family.specs),
+        "plan": {**vars(plan), "specs": [spec.row for spec in plan.specs]},
+        "alive": [spec.row for spec in state.family.specs],
         "crew": state.crew,
         "standing": standing.to_json(),
         "seconds": state.session.work.seconds,
@@ -44,8 +44,9 @@ def restore(session: Session, standing: Standing) -> tuple[LearningState, Plan] 
     if found is None:
         return None
     tensors, facts = found
-    plan = Plan(**{**facts["plan"], "specs": _parsed(facts["plan"]["specs"])})
-    state = start(session, _parsed(facts["alive"]), plan.rounds)
+    kind = kind_of(session.config.student)
+    plan = Plan(**{**facts["plan"], "specs": _parsed(facts["plan"]["specs"], kind)})
+    state = start(session, _parsed(facts["alive"], kind), plan.rounds)
     limit = float(facts["normaliser_limit"])
     state.normaliser = Normaliser(tensors["normaliser.mean"], tensors["normaliser.scale"], limit)
     learner = {k.removeprefix("learner."): torch.from_numpy(v) for k, v in tensors.items() if k.startswith("learner.")}
@@ -62,24 +63,17 @@ def restore(session: Session, standing: Standing) -> tuple[LearningState, Plan] 
 def _refill(
     standing: Standing, document: dict[str, Any], tensors: Mapping[str, NDArray[Any]], state: LearningState
 ) -> None:
-    standing.dropped = set(_parsed(document["dropped"]))
-    standing.stopped = set(_parsed(document["stopped"]))
-
-    def put(value: NDArray[Any]) -> torch.Tensor:
-        return torch.from_numpy(value).to(state.family.device)
-
+    kind, device = kind_of(state.session.config.student), state.family.device
+    standing.dropped = set(_parsed(document["dropped"], kind))
+    standing.stopped = set(_parsed(document["stopped"], kind))
     for entry in document["candidates"]:
-        (spec,) = _parsed([entry["spec"]])
-        name = f"candidate.{key_of(spec, entry['round'])}"
-        layers = [(put(tensors[f"{name}.{k}.weight"]), put(tensors[f"{name}.{k}.bias"])) for k in range(spec.depth + 1)]
-        student = state.student_with(layers, put(tensors[f"{name}.log_std"]))
+        spec = MemberSpec.from_row(entry["spec"], kind)
+        named = Candidate.weights_in(tensors, key_of(spec, entry["round"]))
+        weights = {name: torch.from_numpy(value).to(device) for name, value in named.items()}
+        student = state.student_with(weights, weights.pop("log_std"))
         standing.add(Candidate(spec, entry["round"], entry["timesteps"], student, entry["measured"]))
     standing.settle(document.get("walked", ()))  # a search of an earlier version does not say
 
 
-def _specs(specs: tuple[MemberSpec, ...]) -> list[list[int]]:
-    return [[s.depth, s.width, s.seed] for s in specs]
-
-
-def _parsed(specs: list[list[int]]) -> tuple[MemberSpec, ...]:
-    return tuple(MemberSpec(depth, width, seed) for depth, width, seed in specs)
+def _parsed(rows: list[list[int]], kind: Kind) -> tuple[MemberSpec, ...]:
+    return tuple(MemberSpec.from_row(row, kind) for row in rows)

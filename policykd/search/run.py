@@ -12,7 +12,7 @@ from policykd.learn.session import Session
 from policykd.search.choosing import LADDER
 from policykd.search.diagnosis import diagnose
 from policykd.search.frontier import frontier_document
-from policykd.search.grid import grid, grid_settings, size_of
+from policykd.search.grid import grid, grid_settings, size_for
 from policykd.search.latency import refuse_impossible
 from policykd.search.shrink import Shrink
 from policykd.spine.artifact import save_artifact
@@ -25,17 +25,10 @@ KEEP = 0.99
 
 def shrink_config(config: Config) -> Config:
     """The configuration of a search; InputError for what a search has no use for."""
-    if config.student.kind != "mlp":
-        raise InputError(
-            f"student.kind {config.student.kind}: policykd shrink of this version searches among students of kind mlp; "
-            "train several widths at once with policykd distill student.width=[8,16,32]"
-        )
     if config.student.seeds != 1:
         raise InputError(
             f"student.seeds {config.student.seeds}: policykd shrink adds seeds where they decide: set search.seeds"
         )
-    if config.student.keys is not None:
-        raise InputError("student.keys: policykd shrink of this version has no use for it; policykd distill has")
     gate = config.gate if config.gate.keep is not None else config.gate.model_copy(update={"keep": KEEP})
     config = config.model_copy(update={"gate": gate, "search": config.search or SearchConfig()})
     refuse_shared_seeds(config, max(LADDER[-1], config.evaluate.select_episodes))
@@ -48,9 +41,9 @@ def with_grid(task: Task) -> Task:
     student = task.config.student.model_copy(update={"width": widths, "depth": depths})
     config = task.config.model_copy(update={"student": student})
     teacher = task.teacher
-    specs = grid(config, teacher, size_of(teacher.packing.n_features, teacher.distribution.n_means))
+    specs = grid(config, teacher, size_for(teacher, student.keys))
     if config.search is not None and config.search.max_us is not None:
-        refuse_impossible(teacher, specs[0], student.activation, config.search.max_us)
+        refuse_impossible(teacher, specs[0], student.activation, config.search.max_us, student.keys)
     return replace(task, config=config)
 
 

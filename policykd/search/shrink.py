@@ -12,7 +12,7 @@ from policykd.learn.session import Session
 from policykd.learn.states import LearningState
 from policykd.search.choosing import LADDER, confirmed, settle, verdict
 from policykd.search.generation import TICKETS, Plan, one_round, opened
-from policykd.search.grid import grid, scouts, size_of
+from policykd.search.grid import SCOUT_MACS, costs, grid, scouts, size_of
 from policykd.search.latency import Latencies
 from policykd.search.planning import Known, next_plan
 from policykd.search.progress import restore, save
@@ -43,7 +43,7 @@ class Shrink:
         assert demand is not None and session.config.search is not None
         self.session, self.demand, self.config = session, demand, session.config.search
         teacher = session.teacher
-        self._inputs, self._means = teacher.packing.n_features, teacher.distribution.n_means
+        self._inputs, self._means = session.view.packing.n_features, teacher.distribution.n_means
         self.size = size_of(self._inputs, self._means)
         self.standing = Standing(session, demand)
         self.latencies = Latencies(session)
@@ -57,7 +57,7 @@ class Shrink:
         session, rounds = self.session, self.session.config.rollout.rounds
         found = restore(session, self.standing)
         if found is None:
-            chosen = scouts(self.specs, lambda spec: spec.footprint(self._inputs, self._means).macs)
+            chosen = scouts(self.specs, costs(self._inputs, self._means, SCOUT_MACS))
             plan: Plan | None = Plan(0, tuple(sorted(chosen)), 0, rounds)
             state: LearningState | None = None
         else:

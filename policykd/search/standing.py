@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -18,15 +18,16 @@ from policykd.learn.session import Session
 from policykd.learn.trial import Reference, fulfil, player
 from policykd.search.choosing import differences
 from policykd.students.family import MemberSpec
-from policykd.students.mlp import MlpStudent
+from policykd.students.student import Student
 
 _JUDGED = "judged"  # the file of selection returns in the run's checkpoints
+_LAYERS = "layers."  # before the names of a dense layer's weights, and left out in checkpoints
 _MEASURED = ("agreement", "train_kl", "validation_kl")
 
 
 def key_of(spec: MemberSpec, index: int) -> str:
     """The name of a member's candidate after round `index` of the run."""
-    return f"d{spec.depth}-w{spec.width}-s{spec.seed}-r{index}"
+    return f"{spec.name}-r{index}"
 
 
 @dataclass(eq=False)
@@ -36,7 +37,7 @@ class Candidate:
     spec: MemberSpec
     round: int
     timesteps: int
-    student: MlpStudent
+    student: Student
     measured: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -50,11 +51,16 @@ class Candidate:
         return self.student.footprint.params
 
     def tensors(self) -> dict[str, NDArray[Any]]:
-        """Its weights, by names that begin with its key."""
-        found = {"log_std": self.student.log_std.cpu().numpy()}
-        for k, (weight, bias) in enumerate(self.student.layers):
-            found |= {f"{k}.weight": weight.cpu().numpy(), f"{k}.bias": bias.cpu().numpy()}
-        return {f"candidate.{self.key}.{name}": value for name, value in found.items()}
+        """Its weights and log_std, by names that begin with its key."""
+        prefix, found = f"candidate.{self.key}.", {"log_std": self.student.log_std, **self.student.weights()}
+        return {prefix + name.removeprefix(_LAYERS): value.cpu().numpy() for name, value in found.items()}
+
+    @staticmethod
+    def weights_in(tensors: Mapping[str, NDArray[Any]], key: str) -> dict[str, NDArray[Any]]:
+        """Weights (by the names of `Student.weights`) and log_std of the candidate `key`, as `tensors` named them."""
+        prefix = f"candidate.{key}."
+        own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        return {f"{_LAYERS}{name}" if name[0].isdigit() else name: value for name, value in own.items()}
 
 
 class Standing:
@@ -92,7 +98,8 @@ class Standing:
             done = len(self._judged.setdefault(key, []))
             missing = range(first + done, first + n)
             if missing:
-                job = Job(player(session, self.candidates[key].student, done), missing)
+                acting = session.acting(self.candidates[key].student)
+                job = Job(player(session, acting, done), missing)
                 requests.append((job, partial(self._keep, key)))
         if requests:
             fulfil(session, requests)
@@ -145,12 +152,12 @@ class Standing:
     def to_json(self) -> dict[str, Any]:
         """All but the weights and the returns, which have files of their own."""
         return {
-            "dropped": [[s.depth, s.width, s.seed] for s in sorted(self.dropped)],
-            "stopped": [[s.depth, s.width, s.seed] for s in sorted(self.stopped)],
+            "dropped": [spec.row for spec in sorted(self.dropped)],
+            "stopped": [spec.row for spec in sorted(self.stopped)],
             "walked": sorted(self.walked.values()),
             "candidates": [
                 {
-                    "spec": [c.spec.depth, c.spec.width, c.spec.seed],
+                    "spec": c.spec.row,
                     "round": c.round,
                     "timesteps": c.timesteps,
                     "measured": {name: c.measured.get(name) for name in _MEASURED if name in c.measured},

@@ -7,10 +7,11 @@ that touches it is zero. The backward pass is written by hand (two batched produ
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -20,9 +21,12 @@ from policykd.loss.distributions import Distribution
 from policykd.spine.config.schema import StudentConfig
 from policykd.spine.seeding import SeedKey
 from policykd.spine.types import Footprint
+from policykd.students.cuts import cheapest_cuts
 
 Activation = Literal["tanh", "relu"]
 Kind = Literal["mlp", "gru"]
+# The axes of an architecture, of each kind: fields of `MemberSpec`.
+_AXES: dict[Kind, tuple[str, ...]] = {"mlp": ("depth", "width"), "gru": ("depth", "width")}
 # Multiply-accumulates per state that cost as much as the kernel launches of one more group (measured on one CPU core:
 # about 0.15 ms of launches against about 15 G multiply-accumulates/s at batch 256, forward and backward).
 _GROUP_OVERHEAD_MACS = 4000
@@ -41,6 +45,33 @@ class MemberSpec:
     seed: int = 0
     kind: Kind = "mlp"
 
+    @property
+    def architecture(self) -> tuple[int, ...]:
+        """All but seed and kind: one number for each axis, (depth, width)."""
+        return tuple(getattr(self, axis) for axis in _AXES[self.kind])
+
+    @property
+    def name(self) -> str:
+        """`d1-w8-s0`: each axis by its first letter, then the seed."""
+        axes = (f"{axis[0]}{size}" for axis, size in zip(_AXES[self.kind], self.architecture, strict=True))
+        return f"{'-'.join(axes)}-s{self.seed}"
+
+    @property
+    def row(self) -> list[int]:
+        """Axes and seed, as checkpoints hold them."""
+        return [*self.architecture, self.seed]
+
+    @classmethod
+    def from_row(cls, row: Sequence[int], kind: Kind) -> MemberSpec:
+        """The inverse of `row`."""
+        axes: dict[str, int] = dict(zip((*_AXES[kind], "seed"), row, strict=True))
+        return cls(**axes, kind=kind)
+
+    def within(self, other: MemberSpec) -> bool:
+        """Whether it is as deep as the other, and no larger along any axis."""
+        pairs = zip(self.architecture, other.architecture, strict=True)
+        return self.depth == other.depth and all(own <= theirs for own, theirs in pairs)
+
     def sizes(self, n_inputs: int, n_outputs: int) -> list[tuple[int, int]]:
         """(inputs, outputs) of each dense layer of an MLP."""
         hidden = [self.width] * self.depth
@@ -56,6 +87,11 @@ class MemberSpec:
         return Footprint(params=macs + sum(o for _, o in sizes), constants=2 * n_inputs, macs=macs)
 
 
+def kind_of(config: StudentConfig) -> Kind:
+    """The kind of the members that this section describes."""
+    return config.kind
+
+
 def members_of(config: StudentConfig) -> list[MemberSpec]:
     """Every width x depth x seed, without repetition (a linear policy has no width)."""
     widths = config.width if isinstance(config.width, list) else [config.width]
@@ -63,7 +99,7 @@ def members_of(config: StudentConfig) -> list[MemberSpec]:
     specs = set()
     for width, depth, seed in product(widths, depths, range(config.seeds)):
         assert isinstance(width, int)
-        specs.add(MemberSpec(depth, width if depth else 0, seed, config.kind))
+        specs.add(MemberSpec(depth, width if depth else 0, seed, kind_of(config)))
     return sorted(specs)
 
 
@@ -115,6 +151,21 @@ class Family:
 
     def __len__(self) -> int:
         return len(self.specs)
+
+    def like(self, specs: Iterable[MemberSpec]) -> Self:
+        """Another family of the same kind, with its own first weights."""
+        activation, device = self.activation, self.device
+        return type(self)(specs, self.n_inputs, self.distribution, activation=activation, device=device)
+
+    def places(self, index: int) -> list[Tensor]:
+        """Where the member's own weights, biases and log_std stand in the flat vector, without padding."""
+        group, row = self._locate(index)
+        found = []
+        for weight, bias, (i, o) in zip(
+            group.weights, group.biases, self.specs[index].sizes(self.n_inputs, self.n_means), strict=True
+        ):
+            found += [places_of(weight)[row, :i, :o].reshape(-1), places_of(bias)[row, 0, :o].reshape(-1)]
+        return [*found, places_of(self.log_std)[index].reshape(-1)]
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Distribution parameters [S, B, P] for normalised inputs [B, O] shared by all, or [S, B, O] one each."""
@@ -233,31 +284,23 @@ class Family:
             group.weights[k][row, :i, :o] = torch.from_numpy(values).to(self.device)
 
 
+def places_of(view: Tensor) -> Tensor:
+    """The index into a flat vector of each entry of a contiguous view of it, on the CPU."""
+    return torch.arange(view.numel()).view(view.shape).add(int(view.storage_offset()))
+
+
 def fast_tanh_(x: Tensor) -> Tensor:
     """tanh in place as 2 * sigmoid(2x) - 1: within 1.2e-7 of torch.tanh and several times faster on CPUs."""
     return x.mul_(2.0).sigmoid_().mul_(2.0).sub_(1.0)
 
 
 def plan_groups(specs: Sequence[MemberSpec], n_inputs: int, n_outputs: int) -> list[slice]:
-    """Cuts sorted members into groups of one depth at the least cost of padding plus kernel launches.
+    """Cuts sorted members into groups of one depth at the least cost of padding plus kernel launches."""
 
-    Dynamic programming over cut points: best[j] = min over i of best[i] + cost(i, j).
-    """
-    best: list[float] = [0.0]
-    cut: list[int] = [0]
-    for j in range(1, len(specs) + 1):
-        macs = specs[j - 1].footprint(n_inputs, n_outputs).macs
-        options = [
-            (best[i] + _GROUP_OVERHEAD_MACS + (j - i) * macs, i)
-            for i in range(j)
-            if specs[i].depth == specs[j - 1].depth
-        ]
-        cost, start = min(options)
-        best.append(cost)
-        cut.append(start)
-    groups: list[slice] = []
-    end = len(specs)
-    while end:
-        groups.append(slice(cut[end], end))
-        end = cut[end]
-    return groups[::-1]
+    def cost(i: int, j: int) -> float:
+        widest = specs[j - 1]
+        if specs[i].depth != widest.depth:
+            return math.inf
+        return _GROUP_OVERHEAD_MACS + (j - i) * widest.footprint(n_inputs, n_outputs).macs
+
+    return cheapest_cuts(len(specs), cost)

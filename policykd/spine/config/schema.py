@@ -229,7 +229,8 @@ class GateConfig(Section):
 
 class SearchConfig(Section):
     """How `policykd shrink` looks for the smallest student that passes the gate. student.width and student.depth are
-    the grid; where the width is `auto`, it goes from a linear policy up to the teacher's own size."""
+    the grid; where the width is `auto`, it goes from a linear policy (of a gru: from one number that is remembered) up
+    to the teacher's own size."""
 
     generations: Positive = 4
     """Families that are trained one after the other at most, each nearer to the border, on one growing data set. The
