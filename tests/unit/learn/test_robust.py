@@ -19,8 +19,9 @@ from policykd.report.table import result_table
 from policykd.rollout.envs import EnvSpec
 from policykd.spine.checkpoint import RunFolder
 from policykd.spine.config.robust import RobustConfig
-from policykd.spine.errors import InputError
+from policykd.spine.errors import InputError, Interrupted
 from tests.house.rules import ROOT
+from tests.support.runs import StopsBehind
 from tests.unit.learn.test_distill import scripted, stopped, tiny
 
 SMALL: dict[str, Any] = {
@@ -81,14 +82,15 @@ def test_a_stopped_run_under_disturbances_continues_bit_for_bit(tmp_path: Path) 
 
 def test_the_student_learns_from_what_it_sees_with_labels_of_what_is(tmp_path: Path) -> None:
     """The data set's rows: the labels are not the teacher's answers to the observations beside them."""
-    config = tiny(0, **SMALL, robust={"noise": 1, "collect": True})
-    stopped(tmp_path / "run", config)
-    found = RunFolder(tmp_path / "run", resume=True).load_shard(0)
-    assert found is not None
-    seen = torch.from_numpy(found["observation"])
-    answers = scripted().distribution_params(seen).numpy()
-    chosen, said = found["params"].argmax(-1), answers.argmax(-1)
-    assert 0.05 < (chosen != said).mean() < 0.6
+    config = tiny(0, **{**SMALL, "rollout": {"rounds": 3, "timesteps": 3000}}, robust={"noise": 1, "collect": True})
+    stop = StopsBehind(tmp_path / "run" / "checkpoints" / "state-0001.safetensors")
+    with pytest.raises(Interrupted):
+        api.distill(config, teacher=scripted(), out=tmp_path / "run", stop=stop)
+    for index in range(2):  # the teacher's round, and the student's
+        found = RunFolder(tmp_path / "run", resume=True).load_shard(index)
+        assert found is not None and (found["actor"] >= 0).all() == (index == 1)
+        answers = scripted().distribution_params(torch.from_numpy(found["observation"])).numpy()
+        assert 0.05 < (found["params"].argmax(-1) != answers.argmax(-1)).mean() < 0.6
 
 
 @pytest.mark.parametrize(

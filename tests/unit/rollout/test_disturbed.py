@@ -64,7 +64,9 @@ def test_noise_has_the_deviation_that_was_asked_for_and_leaves_the_environment_a
     seen, true, _ = follow(spec_of(env_id, noise=0.1), 400)
     plain, _, _ = follow(spec_of(env_id), 400)
     assert np.array_equal(true, plain)
-    added = (np.array(seen) - np.array(true)).reshape(-1, len(UNIT[env_id])) / (0.1 * np.array(UNIT[env_id]))
+    by_slot = (np.array(seen) - np.array(true)) / (0.1 * np.array(UNIT[env_id]))
+    assert np.abs(np.corrcoef(by_slot[..., 0].T) - np.eye(3)).max() < 0.2  # each episode has its own
+    added = by_slot.reshape(-1, len(UNIT[env_id]))
     assert np.abs(added.mean(0)).max() < 0.15
     assert np.abs(added.std(0) - 1).max() < 0.1
     assert np.abs(np.corrcoef(added[:-3, 0], added[3:, 0])[0, 1]) < 0.1  # of one step and the next
