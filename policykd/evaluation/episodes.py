@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policykd.evaluation.actors import Actor, chosen, policy_actor, random_actor
+from policykd.evaluation.smoothness import Changes
 from policykd.rollout.envs import EnvSpec
 from policykd.rollout.vecenv import Bools, Floats, make_batch
 from policykd.spine.errors import InputError
@@ -23,13 +24,15 @@ MAX_STEPS = 100_000  # an episode that is longer will not end; Atari's longest h
 
 @dataclass(frozen=True)
 class Episodes:
-    """Per seed, in the order of the seeds: returns [E], lengths [E], success [E] (NaN where `info` does not say), and
+    """Per seed, in the order of the seeds: returns [E], lengths [E], success [E] (NaN where `info` does not say),
+    `change` [E] (how far its actions moved in all, `policykd.evaluation.smoothness`), and
     `visited`, an even sample [K, *O] of the raw observations that the policy acted on, with `masks` [K, n] of what was
     allowed there (None without masks)."""
 
     returns: Floats
     lengths: NDArray[np.int64]
     success: Floats
+    change: Floats
     visited: Array
     masks: Bools | None = None
 
@@ -89,10 +92,11 @@ def joined_episodes(parts: Sequence[Episodes]) -> Episodes:
     if len(parts) == 1:
         return parts[0]
     masks = [part.masks for part in parts if part.masks is not None]
-    returns, lengths, success, visited = (
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("returns", "lengths", "success", "visited")
+    returns, lengths, success, change, visited = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("returns", "lengths", "success", "change", "visited")
     )
-    return Episodes(returns, lengths, success, visited, np.concatenate(masks) if masks else None)
+    return Episodes(returns, lengths, success, change, visited, np.concatenate(masks) if masks else None)
 
 
 def _run(spec: EnvSpec, actor: Actor, seeds: Sequence[int], progress: Progress, visited: _Visited) -> Episodes:
@@ -106,6 +110,7 @@ def _run(spec: EnvSpec, actor: Actor, seeds: Sequence[int], progress: Progress, 
 
     env = make_batch(spec, slots, next_seed)
     returns, lengths, success = _tables(len(seeds))
+    changes = Changes(env.action_space, len(seeds))
     try:
         observation, acting, start = env.reset(seeds[:slots]), np.ones(slots, np.bool_), np.ones(slots, np.bool_)
         actions: Array | None = None
@@ -118,6 +123,7 @@ def _run(spec: EnvSpec, actor: Actor, seeds: Sequence[int], progress: Progress, 
             if actions is None:
                 actions = np.zeros((slots, *done_now.shape[1:]), done_now.dtype)
             actions[live] = done_now
+            changes.add(actions, acting & ~start, episode)
             running = episode[live]
             _must_end(spec, lengths[running])
             step = env.step(actions)
@@ -128,7 +134,7 @@ def _run(spec: EnvSpec, actor: Actor, seeds: Sequence[int], progress: Progress, 
             progress.advance(int(step.done.sum()))
     finally:
         env.close()
-    return Episodes(returns, lengths, success, visited.all(observation), visited.masks())
+    return Episodes(returns, lengths, success, changes.total(), visited.all(observation), visited.masks())
 
 
 def _must_end(spec: EnvSpec, lengths: NDArray[np.int64]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from policykd.evaluation.episodes import Actor, Episodes, policy_actor, random_actor, run_episodes
+from policykd.evaluation.smoothness import mean_change
 from policykd.evaluation.stats import refuse_random_teacher, retention, return_summary, worst_decile
 from policykd.evaluation.watched import agreement_in, watched
 from policykd.learn.session import Work
@@ -119,6 +120,7 @@ def _summary(episodes: Episodes) -> dict[str, Any]:
     return {
         "return": return_summary(episodes.returns),
         "length": float(episodes.lengths.mean()),
+        "action_change": mean_change(episodes.change, episodes.lengths),
         "worst_decile": worst_decile(episodes.returns),
         "success": episodes.success_rate,
     }

@@ -35,6 +35,7 @@ class Proof:
     attempt: Attempt | None = None
     number: int = 0
     before: Paired = NOTHING
+    action_change: tuple[float | None, float | None] = (None, None)  # of teacher and student
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,14 @@ def prove(session: Session, student: Student, *, number: int = 0, before: Paired
         trial = Trial(session, student, "report", seeds.start)
         with session.work.stage("report", total=3 * len(seeds)):
             paired = trial.play(seeds)
-        return Proof(seeds, paired, trial.agreement, trial.success)
+        moved = trial.reference.action_change, trial.action_change
+        return Proof(seeds, paired, trial.agreement, trial.success, action_change=moved)
     first = session.config.evaluate.first_seed
     trial = Trial(session, student, f"report-{number}", first + number * demand.most)
     with session.work.stage("report", total=3 * demand.most):
         attempt = confirm(trial.play, first, demand, number, before)
-    return Proof(attempt.seeds, attempt.paired, trial.agreement, trial.success, attempt, number, before)
+    moved = trial.reference.action_change, trial.action_change
+    return Proof(attempt.seeds, attempt.paired, trial.agreement, trial.success, attempt, number, before, moved)
 
 
 def analysed(session: Session, student: Student) -> dict[str, Any]:
@@ -104,6 +107,7 @@ def build_result(session: Session, proved: Proved, file_bytes: int) -> dict[str,
             "constants": info.footprint.constants,
             "macs": info.footprint.macs if info.footprint.params else None,
             "return": return_summary(teacher),
+            "action_change": proof.action_change[0],
         },
         "student": {
             "file": "student.safetensors",
@@ -112,6 +116,7 @@ def build_result(session: Session, proved: Proved, file_bytes: int) -> dict[str,
             "macs": size.macs,
             "bytes": file_bytes,
             "return": return_summary(student),
+            "action_change": proof.action_change[1],
         },
         "random": {"return": return_summary(random)},
         "retention": _retention(proof, config.seed),
@@ -194,4 +199,6 @@ def _seconds(spent: dict[str, float]) -> dict[str, float]:
     stages = {
         name: round(spent.get(name, 0.0), 3) for name in ("baseline", "collect", "label", "update", "select", "report")
     }
+    if "robust" in spent:
+        stages["robust"] = round(spent["robust"], 3)
     return {**stages, "total": round(sum(spent.values()), 3)}

@@ -10,9 +10,11 @@ from typing import Any
 import torch
 
 from policykd.learn.defaults import refuse_shared_seeds
+from policykd.learn.disturbing import randomisable
 from policykd.learn.methods.distill import distill
 from policykd.learn.notes import notes_of
 from policykd.learn.proof import Proved, analysed, build_result, frontier, prove
+from policykd.learn.robustness import robustness
 from policykd.learn.session import Session, Work, prepare
 from policykd.rollout.envs import EnvSpec, factory_spec, teacher_spec
 from policykd.rollout.fit import fit
@@ -96,6 +98,7 @@ def open_task(config: Config, teacher: Any, env: Callable[..., Any] | None) -> T
     else:
         spec = teacher_spec(config.env, loaded.info)
     loaded, spec = fit(loaded, f"the teacher {loaded.info.source}", spec)
+    spec = randomisable(spec, config.robust, config.env.backend)
     if spec.masked and config.env.backend == "native":
         line = "env.backend native: a vector class has no action masks to give; single environments are used (sync)"
         loaded = loaded.with_info(notes=(*loaded.info.notes, line))
@@ -164,7 +167,8 @@ def _distillation(session: Session) -> Run:
     def documents(result: dict[str, Any]) -> dict[str, Any]:
         return {"frontier.json": frontier(session, distilled, result, specs)} if len(specs) > 1 else {}
 
-    return conclude(session, Proved(distilled.student, proof, distilled.timesteps), {}, documents)
+    proved = Proved(distilled.student, proof, distilled.timesteps)
+    return conclude(session, proved, robustness(session, proved), documents)
 
 
 def _first_new_points(folder: RunFolder) -> dict[str, int] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from policykd.evaluation.episodes import Episodes, policy_actor, random_actor, run_episodes
 from policykd.evaluation.stats import refuse_random_teacher
 from policykd.learn.defaults import GATE_MOST, Measured, resolve
+from policykd.learn.disturbing import disturbed, noise_units
 from policykd.rollout.envs import EnvSpec
 from policykd.spine.checkpoint import RunFolder
 from policykd.spine.config.load import resolved_yaml
@@ -87,6 +88,16 @@ class Session:
         """The student as it acts in this run's environment."""
         return seeing(student, self.teacher.observation_space, self.spec.packing or self.teacher.packing)
 
+    def disturbed(self, kinds: Sequence[str]) -> EnvSpec:
+        """The environment under these disturbances of the configuration."""
+        return disturbed(self.spec, self.config.robust, self.baseline.get("noise_units"), kinds)
+
+    @property
+    def collecting(self) -> EnvSpec:
+        """The environment in which data is collected."""
+        robust = self.config.robust
+        return self.disturbed(robust.on) if robust.collect else self.spec
+
     @property
     def select_seeds(self) -> range:
         """Seeds that choose."""
@@ -158,6 +169,8 @@ def _measured(config: Config, teacher: Teacher, spec: EnvSpec, folder: RunFolder
         "random_returns": by_random.returns.tolist(),
         "seconds": dict(work.seconds),
     }
+    if config.robust.noise:
+        facts["noise_units"] = noise_units(teacher, spec, measured.visited)
     write_atomic(folder.path / "config.yaml", resolved_yaml(resolved).encode())
     folder.save_facts("baseline", facts)
     return Session(resolved, teacher, spec, folder, work, facts)

@@ -11,6 +11,7 @@ from policykd.evaluation.agreement import agreement_on
 from policykd.evaluation.episodes import Episodes, policy_actor, run_episodes
 from policykd.evaluation.gate import Paired
 from policykd.evaluation.parallel import Job, Player, play
+from policykd.evaluation.smoothness import share
 from policykd.evaluation.watched import agreement_in, watched
 from policykd.learn.session import Session
 from policykd.spine.files import sha256_of
@@ -46,13 +47,14 @@ class Reference:
 
     def __init__(self, session: Session, name: str, first: int, known: dict[str, list[float]] | None = None) -> None:
         self._session, self._name, self._first = session, name, first
-        empty: dict[str, list[float]] = {"teacher": [], "random": []}
-        self._known = session.folder.load_facts(name) or known or empty
+        empty: dict[str, list[Any]] = {"teacher": [], "random": []}
+        self._known: dict[str, list[Any]] = session.folder.load_facts(name) or known or empty
 
     def requests(self, stop: int) -> list[Request]:
         """What is missing below seed `stop`."""
         found: list[Request] = []
-        for who, returns in self._known.items():
+        for who in ("teacher", "random"):
+            returns = self._known[who]
             missing = range(self._first + len(returns), stop)
             policy = self._session.teacher if who == "teacher" else None
             if missing:
@@ -67,9 +69,16 @@ class Reference:
         rows = slice(seeds.start - self._first, seeds.stop - self._first)
         return np.asarray(self._known["teacher"][rows]), np.asarray(self._known["random"][rows])
 
+    @property
+    def action_change(self) -> float | None:
+        """How far the teacher's action moves in a step, over all episodes played here."""
+        return _per_step(self._known)
+
     def _keeper(self, who: str) -> Callable[[Episodes], None]:
         def keep(episodes: Episodes) -> None:
             self._known[who].extend(episodes.returns.tolist())
+            if who == "teacher":
+                self._known.setdefault("change", []).append(_change(episodes))
             self._session.folder.save_facts(self._name, self._known)
 
         return keep
@@ -113,6 +122,11 @@ class Trial:
         values = self._known["success"]
         return None if any(value is None for value in values) else float(np.mean(values))
 
+    @property
+    def action_change(self) -> float | None:
+        """How far the student's action moves in a step."""
+        return _per_step(self._known)
+
     def _play_watched(self, seeds: range) -> None:
         """A policy with a memory must see the student's episodes as they run."""
         session = self._session
@@ -130,4 +144,16 @@ class Trial:
         known["returns"].extend(episodes.returns.tolist())
         known["success"].extend(None if np.isnan(x) else float(x) for x in episodes.success)
         known["agreement"].append([agreement, len(episodes.returns)])
+        known.setdefault("change", []).append(_change(episodes))
         self._session.folder.save_facts(self._name, known)
+
+
+def _change(episodes: Episodes) -> list[float]:
+    """How far actions moved, and in how many steps."""
+    return [float(episodes.change.sum()), int((episodes.lengths - 1).sum())]
+
+
+def _per_step(known: dict[str, list[Any]]) -> float | None:
+    """None where no episode has two steps, and for what an older version played."""
+    parts = known.get("change", [])
+    return share(sum(total for total, _ in parts), sum(steps for _, steps in parts))

@@ -57,7 +57,7 @@ def returns(summary: Json | None) -> str:
 def result_table(result: Json) -> str:
     """The text of `result` (the document of result.json, or the part of it that `evaluate` gives)."""
     facts = [*_who(result), *_held(result), *_how(result)]
-    blocks = [aligned(_sides(result), numeric=True), aligned(facts)]
+    blocks = [aligned(_sides(result), numeric=True), aligned(facts), aligned(_robust(result), numeric=True)]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
@@ -90,14 +90,30 @@ def aligned(rows: Sequence[tuple[str, ...]], *, numeric: bool = False) -> str:
     return "\n".join(lines)
 
 
-def _sides(result: Json) -> list[tuple[str, ...]]:
+def _present(result: Json) -> list[tuple[str, Json]]:
     own = [("policy", result)] if "return" in result else []  # of `evaluate`, which judges any policy
-    present = own + [(name, result[name]) for name in _SIDES if result.get(name)]
+    return own + [(name, result[name]) for name in _SIDES if result.get(name)]
+
+
+def _sides(result: Json) -> list[tuple[str, ...]]:
+    present = _present(result)
     used = [name for name in _COSTS if any(side.get(name) is not None for _, side in present)]
     rows: list[tuple[str, ...]] = [("", "return ± 95 %", *used)] if present else []
     for name, side in present:
         rows.append((name, returns(side.get("return")), *(figure(side[cost]) if cost in side else "" for cost in used)))
     return rows
+
+
+def _robust(result: Json) -> list[tuple[str, ...]]:
+    """Teacher and student under each disturbance."""
+    conditions = (result.get("robust") or {}).get("conditions") or {}
+    rows: list[tuple[str, ...]] = [("disturbed", "teacher", "student", "retention", "95 % interval")]
+    for name, found in conditions.items():
+        held = found["retention"]
+        returned = (figure(found[who]["return"]["mean"]) for who in ("teacher", "student"))
+        told = (percent(held["value"]), _interval(held["ci95"])) if held else ("-", "teacher no better than random")
+        rows.append((printable(name), *returned, *told))
+    return rows if conditions else []
 
 
 def _who(result: Json) -> Iterable[tuple[str, ...]]:
@@ -123,6 +139,10 @@ def _held(result: Json) -> Iterable[tuple[str, ...]]:
         yield "agreement", f"{percent(result['agreement'])} of the student's states"
     if result.get("worst_decile") is not None:
         yield "worst tenth", _worst(result)
+    changes = [(name, side.get("action_change")) for name, side in _present(result)]
+    told = [f"{name} {percent(value)}" for name, value in changes if value is not None]
+    if told:
+        yield "action change", ", ".join(told) + " a step"
     if result.get("success") is not None:
         yield "success", percent(result["success"])
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from policykd.loss.acting import act, params_on
 from policykd.loss.masking import apply_mask, masked_params
+from policykd.rollout.disturbed import DisturbedEnvs
 from policykd.rollout.draws import perturbed
 from policykd.rollout.envs import EnvSpec
 from policykd.rollout.lean import Driver, lean_driver
@@ -47,10 +48,11 @@ class Shard:
 class Rollout:
     """What was seen. T steps of N environments; rows with `acting` False belong to no decision.
 
-    observation [T, N, *O] raw and packed; params [T, N, P] the teacher's
+    observation [T, N, *O] raw and packed, as a student sees it; params [T, N, P] the teacher's
     labels, None until `label` made them; acting, start [T, N]; actor [T, N]: a member's
     index or -1 for the teacher; returns, lengths: of the episodes that ended inside, with `slot` who drove them;
     mask [T, N, n]: the actions that were allowed, where the teacher needs masks. Labels are masked by it.
+    truth [T, N, *O]: what the teacher labels, where observations are disturbed; else None.
     """
 
     observation: Array
@@ -62,6 +64,7 @@ class Rollout:
     lengths: NDArray[np.int64]
     slot: NDArray[np.int64]
     mask: Bools | None = None
+    truth: Array | None = None
 
     @property
     def timesteps(self) -> int:
@@ -101,18 +104,22 @@ def _run(shard: Shard, env: BatchEnv, driver: Driver, progress: Progress) -> Rol
     mask = None if env.mask is None else env.mask.copy()
     masks = None if mask is None else np.empty((steps, *mask.shape), np.bool_)
     seen = np.empty((steps, *observation.shape), observation.dtype)
+    truths = np.empty_like(seen) if isinstance(env, DisturbedEnvs) else None
     rewards, ends, lives, actors = list[Floats](), list[Bools](), list[Bools](), list[NDArray[np.int32]]()
     live, start = np.ones(n, np.bool_), np.ones(n, np.bool_)
     told = 0
     for t in range(steps):
         progress.check()
         seen[t] = observation
+        truth = None
+        if truths is not None and isinstance(env, DisturbedEnvs):
+            truth = truths[t] = env.truth
         lives.append(live)
         if masks is not None:
             masks[t] = mask
         if driver.remembers and t:
             start = (ends[-1] | ~lives[-2]) & live
-        action, who = driver.decide(observation, mask, start)
+        action, who = driver.decide(observation, mask, start, truth)
         step = env.step(action)
         actors.append(who)
         rewards.append(step.reward)
@@ -126,7 +133,8 @@ def _run(shard: Shard, env: BatchEnv, driver: Driver, progress: Progress) -> Rol
     starts = np.ones((steps, n), np.bool_)
     starts[1:] = done[:-1] | ~acting[:-1]  # under NEXT_STEP the episode starts after the ignored step
     ended = _finished(reward, done, acting)
-    return Rollout(seen, driver.labels(seen), acting, starts & acting, actor, *ended, masks)
+    labels = driver.labels(seen if truths is None else truths)
+    return Rollout(seen, labels, acting, starts & acting, actor, *ended, masks, truths)
 
 
 def _finished(reward: Floats, done: Bools, acting: Bools) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
@@ -155,20 +163,26 @@ class _Driver:
         self._state = teacher.initial_state(shard.n_envs) if is_recurrent(teacher) else None
 
     def decide(
-        self, observation: Array, mask: Bools | None = None, start: Bools | None = None
+        self,
+        observation: Array,
+        mask: Bools | None = None,
+        start: Bools | None = None,
+        truth: Array | None = None,
     ) -> tuple[Array, NDArray[np.int32]]:
         """Environment actions [N, ...] allowed by `mask`, and who chose them [N]: -1 for the teacher, else the slot.
 
-        `start` [N] says where an episode begins; a teacher with a memory needs it, and sees every step.
+        `start` [N] says where an episode begins; a teacher with a memory needs it, and sees every step. `truth`
+        [N, *O] is what the teacher sees, where it is not what the students see.
         """
         shard = self._shard
         slots = np.arange(shard.n_envs, dtype=np.int32)
         obs = torch.from_numpy(observation).to(self._teacher.device)
+        true = obs if truth is None else torch.from_numpy(truth).to(self._teacher.device)
         if shard.beta <= 0 and self._students is not None:
             if self._state is not None:
-                self._label(obs, mask, start)
+                self._label(true, mask, start)
             return self._student_actions(obs, mask, start), slots
-        params = self._label(obs, mask, start)
+        params = self._label(true, mask, start)
         actions = self._teacher_actions(params)
         if shard.beta >= 1 or self._students is None:
             return actions, np.full(shard.n_envs, TEACHER, np.int32)
@@ -222,7 +236,7 @@ def label(rollout: Rollout, teacher: TeacherPolicy, progress: Progress) -> NDArr
     """
     params = rollout.params
     if params is None:
-        seen = rollout.observation
+        seen = rollout.observation if rollout.truth is None else rollout.truth
         flat, parts = seen.reshape(-1, *seen.shape[2:]), []
         masks = None if rollout.mask is None else rollout.mask.reshape(len(flat), -1)
         for part in params_on(teacher, flat, masks):

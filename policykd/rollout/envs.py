@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Literal
 
+from policykd.rollout.disturbance import Disturbance
 from policykd.rollout.wrappers import HINT, one_line, wrap
 from policykd.spine.config.schema import EnvConfig
 from policykd.spine.errors import InputError, brief
@@ -37,6 +38,7 @@ class EnvSpec:
     `factory`, when given, is called with render_mode and returns a single environment; `id` is then only a name.
     `masked`: the environment's `action_masks()` is asked before every action. `packing`: how its observations become
     one array, where a policy takes the entries of a Dict in another order than the environment has them.
+    `disturbance`: what is done to it (`make_env` varies its parameters, `make_batch` does the rest).
     """
 
     id: str
@@ -48,6 +50,7 @@ class EnvSpec:
     masked: bool = False
     packing: Packing | None = None
     step_timeout: float = 60.0  # seconds that a worker process of the async backend may take for a step
+    disturbance: Disturbance | None = None
 
     @property
     def recorded_id(self) -> str:
@@ -125,7 +128,12 @@ def make_env(spec: EnvSpec, render_mode: str | None = None) -> AnyEnv:
                 env = gym.make(spec.id, disable_env_checker=True, **{**spec.kwargs, **extra})
         except (gym.error.Error, TypeError, ValueError, AttributeError, ImportError) as error:
             raise InputError(f"env {brief(spec.id)}: cannot be made ({one_line(error)}); {HINT}") from None
-    return wrap(env, spec.wrappers, spec.allow_import)
+    env = wrap(env, spec.wrappers, spec.allow_import)
+    if spec.disturbance is None or not spec.disturbance.parameters:
+        return env
+    from policykd.rollout.randomised import RandomParameters
+
+    return RandomParameters(env, spec.disturbance.parameters, spec.id)
 
 
 def make_native(spec: EnvSpec, n_envs: int) -> VectorEnv:

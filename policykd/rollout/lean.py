@@ -26,14 +26,18 @@ class Driver(Protocol):
     remembers: bool
 
     def decide(
-        self, observation: Array, mask: NDArray[np.bool_] | None = None, start: NDArray[np.bool_] | None = None
+        self,
+        observation: Array,
+        mask: NDArray[np.bool_] | None = None,
+        start: NDArray[np.bool_] | None = None,
+        truth: Array | None = None,
     ) -> tuple[Array, NDArray[np.int32]]:
         """Environment actions [N, ...] for observations [N, *O], and who chose them [N]: -1 the teacher, else the
-        slot."""
+        slot. The teacher goes by `truth` [N, *O], where it is given."""
         ...
 
     def labels(self, observations: Array) -> NDArray[np.float32] | None:
-        """The teacher's parameters [T, N, P] for all observations [T, N, *O], where it makes them."""
+        """The teacher's parameters [T, N, P] for all (true) observations [T, N, *O], where it makes them."""
         ...
 
 
@@ -71,11 +75,15 @@ class _Lean:
         self._alone = self._students is not None and shard.beta <= 0
 
     def decide(
-        self, observation: Array, mask: NDArray[np.bool_] | None = None, start: NDArray[np.bool_] | None = None
+        self,
+        observation: Array,
+        mask: NDArray[np.bool_] | None = None,
+        start: NDArray[np.bool_] | None = None,
+        truth: Array | None = None,
     ) -> tuple[Array, NDArray[np.int32]]:
         if self._alone and self._students is not None:
             return self._students(observation), self._slots
-        means = self._own.means(observation)
+        means = self._own.means(observation if truth is None else truth)
         self._means.append(means.copy())
         actions = self._to_env(self._choose(means))
         if self._noise:

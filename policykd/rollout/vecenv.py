@@ -228,7 +228,17 @@ class VectorEnvs:
 
 
 def make_batch(spec: EnvSpec, n_envs: int, next_seed: Callable[[int], int | None]) -> BatchEnv:
-    """Fresh environments on the chosen backend. Fresh, because some (BipedalWalker) carry traces over a reset."""
+    """Fresh environments on the chosen backend, disturbed where the description says so. Fresh, because some
+    (BipedalWalker) carry traces over a reset."""
+    if spec.disturbance is None or not spec.disturbance.signals:
+        return _undisturbed(spec, n_envs, next_seed)
+    from policykd.rollout.disturbed import DisturbedEnvs, EpisodeSeeds
+
+    seeds = EpisodeSeeds(next_seed, n_envs)
+    return DisturbedEnvs(_undisturbed(spec, n_envs, seeds), seeds, spec.disturbance, spec.packing)
+
+
+def _undisturbed(spec: EnvSpec, n_envs: int, next_seed: Callable[[int], int | None]) -> BatchEnv:
     if spec.backend == "native":
         return VectorEnvs(make_native(spec, n_envs), spec.id, spec.packing)
     if spec.backend == "async":

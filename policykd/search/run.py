@@ -7,6 +7,7 @@ from typing import Any
 
 from policykd.learn.defaults import refuse_shared_seeds
 from policykd.learn.proof import Proved
+from policykd.learn.robustness import robustness
 from policykd.learn.run import STUDENT, Run, Task, conclude, signed
 from policykd.learn.session import Session
 from policykd.search.choosing import LADDER
@@ -58,10 +59,11 @@ def shrink(session: Session) -> Run:
     first, report = session.config.evaluate.select_first_seed, outcome.proof.seeds
     last = first + max(outcome.standing.most_played, len(session.select_seeds)) - 1
     seeds = {"train": session.config.seed, "select": [first, last], "report": [report[0], report[-1]]}
-    more = {"diagnosis": diagnosis.to_json(), "seeds": seeds}
+    proved = Proved(student, outcome.proof, outcome.timesteps)
+    more = {"diagnosis": diagnosis.to_json(), "seeds": seeds, **robustness(session, proved)}
 
     def documents(result: dict[str, Any]) -> dict[str, Any]:
         return {"frontier.json": frontier_document(outcome, result)}
 
     with session.work.stage("frontier"):
-        return conclude(session, Proved(student, outcome.proof, outcome.timesteps), more, documents)
+        return conclude(session, proved, more, documents)

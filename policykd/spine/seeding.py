@@ -15,8 +15,8 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-Stage = Literal["init", "collect", "act", "update", "bootstrap", "random"]
-_STAGES: dict[Stage, int] = {"init": 1, "collect": 2, "act": 3, "update": 4, "bootstrap": 5, "random": 6}
+Stage = Literal["init", "collect", "act", "update", "bootstrap", "random", "disturb"]
+_STAGES: dict[Stage, int] = {"init": 1, "collect": 2, "act": 3, "update": 4, "bootstrap": 5, "random": 6, "disturb": 7}
 TRAINING_SEEDS_FROM = 2**31
 
 

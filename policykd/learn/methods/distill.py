@@ -86,7 +86,7 @@ def _collect(session: Session, state: LearningState, index: int, shown: tuple[in
     beta = beta_schedule(r.beta, r.rounds)(index)
     shard = Shard(SeedKey(config.seed, "collect", index), r.n_envs, r.n_steps, beta, r)
     with work.stage("collect", round=shown[0], rounds=shown[1], total=r.n_envs * r.n_steps):
-        rollout = collect(shard, session.spec, session.teacher, state.actors(r.n_envs), work)
+        rollout = collect(shard, session.collecting, session.teacher, state.actors(r.n_envs), work)
     with work.stage("label", round=shown[0], rounds=shown[1]):
         tables = _tables if config.student.kind == "mlp" else _sequences
         return tables(rollout, label(rollout, session.teacher, work), session.view)

@@ -105,12 +105,22 @@ def _describe(kind: Any, limits: Iterable[Any] = ()) -> str:
     if origin in (Union, types.UnionType):
         return _either([_describe(arg) for arg in args])
     if origin is list:
-        return f"a list of {_plural(_describe(args[0]))}"
+        return f"a list of {_exactly(limits)}{_plural(_describe(args[0]))}"
+    if origin is dict and get_origin(args[1]) is Annotated:
+        return f"a mapping of names to {_describe(args[1])}"
     if kind in (int, float):
         return ("a whole number" if kind is int else "a number") + _range(limits)
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return "a section with the keys " + ", ".join(kind.model_fields)
     return _PLAIN.get(origin or kind, str(kind))
+
+
+def _exactly(limits: Iterable[Any]) -> str:
+    """`2 ` where a list has one length only."""
+    ends = [
+        getattr(limit, end) for limit in _flat(limits) for end in ("min_length", "max_length") if hasattr(limit, end)
+    ]
+    return f"{ends[0]} " if len(ends) == 2 and ends[0] == ends[1] else ""
 
 
 def _plural(text: str) -> str:

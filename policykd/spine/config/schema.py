@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from policykd.spine.config.robust import RobustConfig
+
 Auto = Literal["auto"]
 Positive = Annotated[int, Field(ge=1)]
 Width = Annotated[int, Field(ge=1, le=4096)]
@@ -269,6 +271,7 @@ class Config(Section):
     update: UpdateConfig = UpdateConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     gate: GateConfig = GateConfig()
+    robust: RobustConfig = RobustConfig()
     search: SearchConfig | None = None
     """Of `policykd shrink` only."""
     seed: Seed = 0
