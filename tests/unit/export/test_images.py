@@ -23,7 +23,7 @@ from policykd.exports.tolerance import margin_of
 from policykd.exports.verify import replay
 from policykd.spine.errors import InputError
 from tests.support.export_cases import assert_equal, read_back
-from tests.support.image_graphs import GRAPHS, feed_of
+from tests.support.image_graphs import GRAPHS, dense, feed_of, normalise
 from tests.unit.export.test_c99 import MAIN, SANE, STRICT, on_cortex_m4f, sh, tool
 
 TARGETS = ("onnx", "c", "torch")
@@ -184,8 +184,10 @@ def test_of_large_images_fewer_are_drawn(monkeypatch):
     assert feed.mask.shape == (256, 5)
 
 
-def test_sb3_refuses_them_in_one_line(tmp_path):
-    for graph in GRAPHS.values():
+def test_sb3_refuses_them_in_one_line():
+    rng, graph = np.random.default_rng(0), GRAPHS["residual"]
+    shared = replace(graph, layers=(normalise(rng, 3, repeat=144), dense(rng, 432, 3)))
+    for graph in (*GRAPHS.values(), shared):
         known = replace(
             graph, stochastic=False, with_distribution=False, observation_space={"": 0}, action_space={"": 0}
         )
