@@ -2,7 +2,7 @@
 
   ports     observations in raw units, one port for each leaf of the observation space
   features  numbers as they are (float32), choices one-hot, side by side
-  layers    Normalise, Dense, Activate, one after the other
+  layers    from flat rows to flat rows, one after the other (`policykd.exports.layers`)
   head      from the last layer's outputs [B, M] to an action of the distribution
   action    from that to an action of the environment
 
@@ -20,12 +20,29 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from policykd.exports.layers import (
+    Activate,
+    ChannelsFirst,
+    Conv,
+    Dense,
+    Floats,
+    Layer,
+    Normalise,
+    Parallel,
+    Residual,
+    footprint_of,
+    width_after,
+)
 from policykd.spine.actions import ActionMap
 from policykd.spine.spaces import SpaceDoc
 from policykd.spine.types import Footprint
 
+__all__ = [
+    "Activate", "Array", "ChannelsFirst", "Conv", "Dense", "Feed", "Floats", "Graph", "Head", "Law", "Layer",
+    "Normalise", "Parallel", "Port", "Residual", "Result",
+]  # fmt: skip
+
 Array = NDArray[Any]
-Floats = NDArray[np.float32]
 Law = Literal["gumbel", "logistic", "normal"]
 
 
@@ -50,33 +67,6 @@ class Port:
     def n_features(self) -> int:
         """How many features they become."""
         return sum(self.nvec) if self.nvec else self.size
-
-
-@dataclass(frozen=True, eq=False)
-class Normalise:
-    """clip((x - mean) * scale, +-limit); mean, scale [F]."""
-
-    mean: Floats
-    scale: Floats
-    limit: float
-
-
-@dataclass(frozen=True, eq=False)
-class Dense:
-    """x @ weight + bias; weight [in, out], bias [out]."""
-
-    weight: Floats
-    bias: Floats
-
-
-@dataclass(frozen=True)
-class Activate:
-    """tanh or relu, entry by entry."""
-
-    kind: Literal["tanh", "relu"]
-
-
-Layer = Normalise | Dense | Activate
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +95,8 @@ class Head:
 class Graph:
     """A student as data. `masked`: it takes an action mask [B, n], True = allowed. `stochastic`: it takes noise
     [B, M]. `with_distribution`: the distribution's parameters are outputs as well, before mask and noise.
-    `observation_space`, `action_space`: the environment's, with the bounds that ports do not tell; empty: not known."""
+    `observation_space`, `action_space`: the environment's, with the bounds that ports do not tell; empty: not known.
+    ValueError where a layer does not take what comes to it."""
 
     ports: tuple[Port, ...]
     layers: tuple[Layer, ...]
@@ -117,6 +108,9 @@ class Graph:
     observation_space: SpaceDoc = field(default_factory=dict)
     action_space: SpaceDoc = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        width_after(self.layers, self.n_features)
+
     @property
     def n_features(self) -> int:
         """F, the inputs of the first layer."""
@@ -124,15 +118,13 @@ class Graph:
 
     @property
     def dense(self) -> tuple[Dense, ...]:
-        """The dense layers in their order."""
+        """The dense layers in their order, without those inside of others."""
         return tuple(layer for layer in self.layers if isinstance(layer, Dense))
 
     @property
     def footprint(self) -> Footprint:
         """Weights and biases, constants of the normaliser, multiply-accumulates of one action."""
-        macs = sum(layer.weight.size for layer in self.dense)
-        constants = sum(layer.mean.size + layer.scale.size for layer in self.layers if isinstance(layer, Normalise))
-        return Footprint(macs + sum(layer.bias.size for layer in self.dense), constants, macs)
+        return footprint_of(self.layers)
 
     @property
     def distribution_names(self) -> tuple[str, ...]:

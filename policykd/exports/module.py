@@ -1,4 +1,4 @@
-"""The graph as a torch module: the arithmetic of `MlpStudent`, operation for operation, in any float dtype."""
+"""The graph as a torch module: the arithmetic of the student, operation for operation, in any float dtype."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from policykd.exports.graph import Activate, Array, Dense, Feed, Graph, Normalise, Port
+from policykd.exports.graph import Array, Feed, Graph, Port
 from policykd.exports.interface import ACTION, Interface
+from policykd.exports.modules import module_of
 
 _WIDE_UNSIGNED = ("uint16", "uint32", "uint64")  # torch can do little with them
 
@@ -23,7 +24,7 @@ class GraphModule(nn.Module):
     def __init__(self, graph: Graph) -> None:
         super().__init__()
         self.graph = graph
-        self.layers = nn.ModuleList([_LAYERS[type(layer)](layer) for layer in graph.layers])
+        self.layers = nn.ModuleList([module_of(layer) for layer in graph.layers])
         action = graph.action
         self.log_std: Tensor
         self.low: Tensor
@@ -93,43 +94,6 @@ class GraphModule(nn.Module):
             return torch.clamp(values, self.low, self.high).reshape(shape)
         unit = torch.clamp(values, -1.0, 1.0)
         return (self.low + (0.5 * (unit + 1.0) * (self.high - self.low))).reshape(shape)
-
-
-class _Normalise(nn.Module):
-    def __init__(self, layer: Normalise) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.from_numpy(layer.mean.copy()))
-        self.register_buffer("scale", torch.from_numpy(layer.scale.copy()))
-        self.mean: Tensor
-        self.scale: Tensor
-        self.limit = layer.limit
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.clamp((x - self.mean) * self.scale, -self.limit, self.limit)
-
-
-class _Dense(nn.Module):
-    def __init__(self, layer: Dense) -> None:
-        super().__init__()
-        self.register_buffer("weight", torch.from_numpy(layer.weight.copy()))
-        self.register_buffer("bias", torch.from_numpy(layer.bias.copy()))
-        self.weight: Tensor
-        self.bias: Tensor
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.addmm(self.bias, x, self.weight)
-
-
-class _Activate(nn.Module):
-    def __init__(self, layer: Activate) -> None:
-        super().__init__()
-        self.kind = layer.kind
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.tanh(x) if self.kind == "tanh" else torch.relu(x)
-
-
-_LAYERS: dict[type, type[nn.Module]] = {Normalise: _Normalise, Dense: _Dense, Activate: _Activate}
 
 
 def _features(port: Port, values: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from policykd.exports.graph import Activate, Dense, Graph, Head, Layer, Normalise, Port
+from policykd.exports.layers import arrays_of
 from policykd.spine.errors import InputError
 from policykd.spine.packing import Leaf, Packing
 from policykd.spine.spaces import encode_space
@@ -86,12 +87,7 @@ def _layers(student: MlpStudent) -> Sequence[Layer]:
 
 
 def _check_finite(graph: Graph) -> None:
-    arrays = {"log_std": graph.head.log_std}
-    for index, layer in enumerate(graph.layers):
-        if isinstance(layer, Dense):
-            arrays |= {f"layer {index} weight": layer.weight, f"layer {index} bias": layer.bias}
-        elif isinstance(layer, Normalise):
-            arrays |= {"normaliser mean": layer.mean, "normaliser scale": layer.scale}
+    arrays = {"log_std": graph.head.log_std, **arrays_of(graph.layers)}
     for name, values in arrays.items():
         if not np.isfinite(values).all():
             raise InputError(f"student: {name} holds a NaN or infinity; nothing is exported: train it again")

@@ -3,45 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 import policykd
-from policykd.exports.graph import Activate, Array, Dense, Graph, Normalise, Port
+from policykd.exports.graph import Array, Dense, Graph, Port
 from policykd.exports.interface import ACTION, MASK, NOISE, interface_of
+from policykd.exports.onnx_layers import LARGEST, Nodes, columns, layer_nodes
 
-LARGEST = float(np.finfo(np.float32).max)
-"""In place of infinity, which readers of ONNX files need not take."""
 _FLOAT, _BOOL, _INT64 = 1, 9, 7  # TensorProto.DataType
 _TYPES = {"float32": _FLOAT, "bool": _BOOL, "int64": _INT64, "int8": 3, "uint8": 2}
-
-
-@dataclass
-class _Nodes:
-    """Nodes and weights so far. Names that are made here begin with `prefix`, which no input does."""
-
-    prefix: str
-    nodes: list[Any] = field(default_factory=list)
-    weights: list[Any] = field(default_factory=list)
-
-    def weight(self, name: str, values: Any, dtype: Any = np.float32) -> str:
-        from onnx import numpy_helper
-
-        full = f"{self.prefix}{name}"
-        self.weights.append(numpy_helper.from_array(np.asarray(values, dtype), full))
-        return full
-
-    def add(self, operator: str, inputs: list[str], name: str, **attributes: Any) -> str:
-        """A node with one output, of that name unless it is made here; returns the output's name."""
-        from onnx import helper
-
-        self.nodes.append(helper.make_node(operator, inputs, [name], name, **attributes))
-        return name
-
-    def made(self, operator: str, inputs: list[str], name: str, **attributes: Any) -> str:
-        return self.add(operator, inputs, f"{self.prefix}{name}", **attributes)
 
 
 def model_of(graph: Graph, opset: int, metadata: dict[str, Any]) -> Any:
@@ -49,12 +21,12 @@ def model_of(graph: Graph, opset: int, metadata: dict[str, Any]) -> Any:
     distribution. `metadata` and the interface are JSON in its properties."""
     from onnx import helper
 
-    nodes = _Nodes(_prefix(graph))
+    nodes = Nodes(_prefix(graph))
     x = _features(nodes, graph)
     last = max((i for i, layer in enumerate(graph.layers) if isinstance(layer, Dense)), default=-1)
     for index, layer in enumerate(graph.layers):
         named = graph.with_distribution and index == last == len(graph.layers) - 1
-        x = _layer(nodes, index, layer, x, graph.distribution_names[0] if named else "")
+        x = layer_nodes(nodes, str(index), layer, x, graph.distribution_names[0] if named else "")
     _spread(nodes, graph, x)
     _action(nodes, graph, x)
     inputs = [_value(port.name, "int64" if port.nvec else "float32", port.shape) for port in graph.ports]
@@ -92,12 +64,12 @@ def _value(name: str, dtype: str, shape: tuple[int, ...]) -> Any:
     return helper.make_tensor_value_info(name, _TYPES[dtype], ["batch", *shape])
 
 
-def _features(nodes: _Nodes, graph: Graph) -> str:
+def _features(nodes: Nodes, graph: Graph) -> str:
     parts = [_port(nodes, index, port) for index, port in enumerate(graph.ports)]
     return parts[0] if len(parts) == 1 else nodes.made("Concat", parts, "features", axis=1)
 
 
-def _port(nodes: _Nodes, index: int, port: Port) -> str:
+def _port(nodes: Nodes, index: int, port: Port) -> str:
     """Features [batch, F] of an input."""
     flat = port.name
     if len(port.shape) != 1:
@@ -113,31 +85,7 @@ def _port(nodes: _Nodes, index: int, port: Port) -> str:
     return nodes.made("Cast", [hot], f"onehot_{index}", to=_FLOAT)
 
 
-def _columns(nodes: _Nodes, x: str, begin: int, end: int, name: str) -> str:
-    """Columns begin to end of x [batch, n]."""
-    bounds = [
-        nodes.weight(f"{name}/{key}", [at], np.int64) for key, at in (("begin", begin), ("end", end), ("axis", 1))
-    ]
-    return nodes.made("Slice", [x, *bounds], name)
-
-
-def _layer(nodes: _Nodes, index: int, layer: Normalise | Dense | Activate, x: str, output: str) -> str:
-    """One layer; its result is called `output` where that is given."""
-    if isinstance(layer, Dense):
-        weight, bias = nodes.weight(f"weight_{index}", layer.weight), nodes.weight(f"bias_{index}", layer.bias)
-        return nodes.add("Gemm", [x, weight, bias], output or f"{nodes.prefix}dense_{index}")
-    if isinstance(layer, Activate):
-        return nodes.made("Tanh" if layer.kind == "tanh" else "Relu", [x], f"{layer.kind}_{index}")
-    mean, scale = nodes.weight(f"mean_{index}", layer.mean), nodes.weight(f"scale_{index}", layer.scale)
-    x = nodes.made("Sub", [x, mean], f"centred_{index}")
-    x = nodes.made("Mul", [x, scale], f"scaled_{index}")
-    if layer.limit >= LARGEST:
-        return x
-    low, high = nodes.weight(f"low_{index}", -layer.limit), nodes.weight(f"high_{index}", layer.limit)
-    return nodes.made("Clip", [x, low, high], f"clipped_{index}")
-
-
-def _spread(nodes: _Nodes, graph: Graph, x: str) -> None:
+def _spread(nodes: Nodes, graph: Graph, x: str) -> None:
     """The outputs of the distribution that are no layer's result already."""
     if not graph.with_distribution:
         return
@@ -151,7 +99,7 @@ def _spread(nodes: _Nodes, graph: Graph, x: str) -> None:
         nodes.add("Where", [positive, log_std, log_std], rest[0])
 
 
-def _action(nodes: _Nodes, graph: Graph, x: str) -> None:
+def _action(nodes: Nodes, graph: Graph, x: str) -> None:
     head = graph.head
     if head.kind == "numbers":
         if graph.stochastic:
@@ -169,7 +117,7 @@ def _action(nodes: _Nodes, graph: Graph, x: str) -> None:
         nodes.add("Reshape", [x, nodes.weight("action_shape", [-1, *shape], np.int64)], ACTION)
 
 
-def _bounded(nodes: _Nodes, graph: Graph, x: str) -> str:
+def _bounded(nodes: Nodes, graph: Graph, x: str) -> str:
     """Clipped or unscaled to the action's bounds."""
     action = graph.action
     low, high = (np.clip(np.asarray(bound, np.float32), -LARGEST, LARGEST) for bound in (action.low, action.high))
@@ -184,11 +132,11 @@ def _bounded(nodes: _Nodes, graph: Graph, x: str) -> str:
     return nodes.made("Add", [x, nodes.weight("action_low", low)], "bounded")
 
 
-def _limit(nodes: _Nodes, operator: str, x: str, bound: Array, name: str) -> str:
+def _limit(nodes: Nodes, operator: str, x: str, bound: Array, name: str) -> str:
     return nodes.made(operator, [x, nodes.weight(name, bound[None])], f"{name}_kept")
 
 
-def _chosen(nodes: _Nodes, graph: Graph, x: str) -> str:
+def _chosen(nodes: Nodes, graph: Graph, x: str) -> str:
     """Choices [batch, K], int64, of logits [batch, M]."""
     branches = graph.head.branches
     if graph.masked:
@@ -199,7 +147,7 @@ def _chosen(nodes: _Nodes, graph: Graph, x: str) -> str:
     return nodes.made("Add", [picked, nodes.weight("start", [graph.action.start], np.int64)], "numbered")
 
 
-def _best(nodes: _Nodes, branches: tuple[int, ...], x: str) -> str:
+def _best(nodes: Nodes, branches: tuple[int, ...], x: str) -> str:
     """The highest of each branch, the first where several are: [batch, K]."""
     if len(set(branches)) == 1:
         shape = nodes.weight("branches", [-1, len(branches), branches[0]], np.int64)
@@ -207,13 +155,13 @@ def _best(nodes: _Nodes, branches: tuple[int, ...], x: str) -> str:
         return nodes.made("ArgMax", [x], "best", axis=2, keepdims=0)
     parts, at = [], 0
     for index, n in enumerate(branches):
-        part = _columns(nodes, x, at, at + n, f"branch_{index}")
+        part = columns(nodes, x, at, at + n, f"branch_{index}")
         parts.append(nodes.made("ArgMax", [part], f"best_{index}", axis=1, keepdims=1))
         at += n
     return nodes.made("Concat", parts, "best", axis=1)
 
 
-def _bits(nodes: _Nodes, graph: Graph, x: str) -> str:
+def _bits(nodes: Nodes, graph: Graph, x: str) -> str:
     """Bits [batch, M] of logits [batch, M]; with a mask, one side that is left alone is taken."""
     if graph.masked:
         size = graph.head.size
@@ -225,7 +173,7 @@ def _bits(nodes: _Nodes, graph: Graph, x: str) -> str:
     return nodes.made("Cast", [bits], "bit_numbers", to=_TYPES[_action_type(graph)])
 
 
-def _side(nodes: _Nodes, pair: str, side: int, size: int) -> str:
+def _side(nodes: Nodes, pair: str, side: int, size: int) -> str:
     """One side of a mask's pairs [batch, M, 2]."""
     name = ("off", "on")[side]
     index = nodes.weight(f"{name}_index", side, np.int64)

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
-from policykd.exports.graph import Activate, Array, Dense, Feed, Graph, Normalise, Port, Result
+from policykd.exports.convolution import channels_first, convolved
+from policykd.exports.graph import (
+    Activate,
+    Array,
+    ChannelsFirst,
+    Conv,
+    Dense,
+    Feed,
+    Graph,
+    Layer,
+    Normalise,
+    Parallel,
+    Port,
+    Residual,
+    Result,
+)
 from policykd.spine.masks import masked_logits
 
 
@@ -29,14 +45,32 @@ def features(port: Port, values: Array) -> Array:
     return np.concatenate(hot, -1).astype(np.float32)
 
 
-def apply(layer: Normalise | Dense | Activate, x: Array) -> Array:
+def apply(layer: Layer, x: Array) -> Array:
     """One layer on [B, in], in the dtype of `x`."""
+    return _applied(layer, x) if isinstance(layer, Normalise | Dense | Activate) else _of_image(layer, x)
+
+
+def _applied(layer: Normalise | Dense | Activate, x: Array) -> Array:
     if isinstance(layer, Normalise):
-        mean, scale = layer.mean.astype(x.dtype), layer.scale.astype(x.dtype)
+        mean, scale = (np.repeat(values, layer.repeat).astype(x.dtype) for values in (layer.mean, layer.scale))
         return np.asarray(np.clip((x - mean) * scale, -layer.limit, layer.limit))
     if isinstance(layer, Dense):
         return np.asarray(x @ layer.weight.astype(x.dtype) + layer.bias.astype(x.dtype))
     return np.tanh(x) if layer.kind == "tanh" else np.maximum(x, 0)
+
+
+def _of_image(layer: ChannelsFirst | Conv | Residual | Parallel, x: Array) -> Array:
+    if isinstance(layer, ChannelsFirst):
+        return channels_first(layer, x)
+    if isinstance(layer, Conv):
+        return convolved(layer, x)
+    if isinstance(layer, Residual):
+        return np.asarray(x + reduce(_next, layer.layers, x))
+    return np.concatenate([reduce(_next, inner, x[:, begin:end]) for begin, end, inner in layer.parts], -1)
+
+
+def _next(x: Array, layer: Layer) -> Array:
+    return apply(layer, x)
 
 
 def action_of(graph: Graph, outputs: Array, feed: Feed) -> Array:

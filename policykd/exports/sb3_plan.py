@@ -113,7 +113,7 @@ def _problem_of_layers(graph: Graph) -> str:
     first, *rest = graph.layers
     kinds = {layer.kind for layer in rest if isinstance(layer, Activate)}
     expected = [Dense if i % 2 == 0 else Activate for i in range(len(rest))]
-    fits = isinstance(first, Normalise) and len(rest) % 2 == 1 and len(kinds) <= 1
+    fits = isinstance(first, Normalise) and first.repeat == 1 and len(rest) % 2 == 1 and len(kinds) <= 1
     if not fits or [type(layer) for layer in rest] != expected:
         return "expected a normaliser, then dense layers with one activation between them; choose another target"
     return ""

@@ -16,8 +16,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from policykd.exports.graph import Array, Feed, Graph, Normalise, Port
+from policykd.exports.graph import Array, Feed, Graph, Port
 from policykd.exports.interface import Interface, random_noise
+from policykd.exports.layers import numbers_under_windows, statistics_of
 from policykd.exports.reference import margins, run
 from policykd.exports.tolerance import Tolerance, margin_of, tolerance_of
 from policykd.spine.errors import InputError, brief
@@ -27,7 +28,8 @@ COUNT = 256
 FILE = "vectors.safetensors"
 _MAX_FILE = 2**28
 Source = Literal["recorded", "synthetic"]
-_EXTREMES, _DRAWN = COUNT // 4, 4096
+_EXTREMES, _DRAWN, _LEAST = COUNT // 4, 4096, 512
+_MOST_NUMBERS = 2**24  # in all draws together, and under the windows of their convolutions: of images fewer are drawn
 _WIDTHS = (0.3, 1.0, 3.0, 30.0)  # of draws, in standard deviations; the widest is beyond the normaliser's clip
 
 
@@ -52,7 +54,7 @@ def feed_of(graph: Graph, recorded: Sequence[Array] | None, mask: Array | None, 
     extremes = drawn.rows(_extremes(graph, drawn, rng))
     plain = COUNT - len(extremes)
     if recorded is None:
-        usual = drawn.rows(rng.choice(_DRAWN // len(_WIDTHS) * 2, plain, replace=False))  # the two narrow widths
+        usual = drawn.rows(rng.choice(len(drawn) // len(_WIDTHS) * 2, plain, replace=False))  # the two narrow widths
     else:
         rows = np.sort(rng.choice(len(recorded[0]), plain, replace=len(recorded[0]) < plain))
         parts = tuple(np.asarray(part)[rows] for part in recorded)
@@ -61,16 +63,23 @@ def feed_of(graph: Graph, recorded: Sequence[Array] | None, mask: Array | None, 
 
 
 def draws(graph: Graph, rng: np.random.Generator) -> Feed:
-    """4,096 observations about the normaliser's statistics, from near to far outside, with masks and noise."""
-    normaliser = next(layer for layer in graph.layers if isinstance(layer, Normalise))
-    std = 1.0 / np.where(normaliser.scale == 0, 1.0, normaliser.scale)
-    widths = np.repeat(_WIDTHS, _DRAWN // len(_WIDTHS))[:, None]
+    """4,096 observations about the normalisers' statistics, from near to far outside, with masks and noise; of images
+    fewer, 512 at least."""
+    mean, scale = statistics_of(graph.layers, graph.n_features)
+    std = 1.0 / np.where(scale == 0, 1.0, scale)
+    widths = np.repeat(_WIDTHS, _count(graph) // len(_WIDTHS))[:, None]
     parts, begin = [], 0
     for port in graph.ports:
         end = begin + port.n_features
-        parts.append(_port(port, normaliser.mean[begin:end], std[begin:end], widths, rng))
+        parts.append(_port(port, mean[begin:end], std[begin:end], widths, rng))
         begin = end
-    return Feed(tuple(parts), _mask(graph, _DRAWN, rng), _noise(graph, _DRAWN, rng))
+    return Feed(tuple(parts), _mask(graph, len(widths), rng), _noise(graph, len(widths), rng))
+
+
+def _count(graph: Graph) -> int:
+    """How many observations are drawn."""
+    read = numbers_under_windows(graph.layers)
+    return min(_DRAWN, max(_LEAST, _MOST_NUMBERS // (graph.n_features + read))) if read else _DRAWN
 
 
 def _port(port: Port, mean: Array, std: Array, widths: Array, rng: np.random.Generator) -> Array:
@@ -113,7 +122,7 @@ def _extremes(graph: Graph, drawn: Feed, rng: np.random.Generator) -> NDArray[np
         keys = [-column for column in near.T] + [sign * column for column in exact.outputs.T for sign in (1, -1)]
     each = max(1, _EXTREMES // (2 * len(keys)))
     found = [position for key in keys for position in np.argsort(key)[-each:].tolist()]
-    wide = rng.choice(np.arange(_DRAWN * 3 // 4, _DRAWN), _EXTREMES, replace=False).tolist()
+    wide = rng.choice(np.arange(len(drawn) * 3 // 4, len(drawn)), _EXTREMES, replace=False).tolist()
     return np.asarray(list(dict.fromkeys([*found[: _EXTREMES * 3 // 4], *wide]))[:_EXTREMES])
 
 

@@ -12,6 +12,8 @@ _LAWS = {
     "logistic": "logistic noise, drawn anew for every call: the action is then a sample; all 0 give the mode",
     "normal": "standard normal noise, drawn anew for every call: the action is then a sample; all 0 give the mean",
 }
+_ON_STACK = "{} bytes of arrays on the stack of policy_act"
+_STATIC_THREADS = "its arrays are static, so that one thread at a time may call it"
 _HEAD = """\
 /* {title}
  *
@@ -22,10 +24,10 @@ _HEAD = """\
  *     input.{first}[0] = ...;        raw, in the units of the environment: the normaliser is inside
  *     if (policy_act(&input, &output) == POLICY_OK) {{ ... output.action[0] ... }}
  *
- * C99 or C++, float32. Nothing is allocated, nothing is kept between calls: it may be called from several threads.
+ * C99 or C++, float32. Nothing is allocated, nothing is kept between calls: {threads}.
  * Compile policy.c with the rest and link libm (-lm), or define POLICY_NO_MATH_H for a build without math.h.
  *
- * Flash: {flash} bytes of constants, and the code. RAM: {stack} bytes of arrays on the stack of policy_act; the
+ * Flash: {flash} bytes of constants, and the code. RAM: {ram}; the
  * caller's policy_input takes {input} bytes, policy_output {output}. One action: {macs} multiply-accumulates.
  */
 
@@ -81,7 +83,8 @@ def header_of(graph: Graph, layout: Layout, source: Source, title: str = "") -> 
         yours=YOURS,
         first=layout.inputs[0].name,
         flash=source.flash,
-        stack=source.stack,
+        threads=_STATIC_THREADS if source.static else "it may be called from several threads",
+        ram=f"{source.static} bytes of static arrays" if source.static else _ON_STACK.format(source.stack),
         input=layout.input_type.itemsize,
         output=layout.output_type.itemsize,
         macs=graph.footprint.macs,

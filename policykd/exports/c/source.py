@@ -1,16 +1,31 @@
-"""policy.c: the constants of a graph, and `policy_act`, which computes it in float32 on the stack."""
+"""policy.c: the constants of a graph, and `policy_act`, which computes it in float32."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from policykd.exports.c.arithmetic import functions, needed_by_noise, noise
+from policykd.exports.c.conv import write_channels_first, write_conv
 from policykd.exports.c.layout import Layout
+from policykd.exports.c.nested import write_parallel, write_residual
 from policykd.exports.c.text import LARGEST, YOURS, constant, literal
-from policykd.exports.graph import Activate, Array, Dense, Graph, Normalise
+from policykd.exports.graph import (
+    Activate,
+    Array,
+    ChannelsFirst,
+    Conv,
+    Dense,
+    Graph,
+    Layer,
+    Normalise,
+    Parallel,
+    Residual,
+)
 from policykd.exports.interface import interface_of
+from policykd.exports.layers import walk
 
 BLOCK = 64
 """Inputs of a wide layer are summed in blocks of so many: one sum of 8,192 float32 numbers is 10 times less exact."""
@@ -26,16 +41,19 @@ static float policy_clip(float x, float low, float high)
 
 @dataclass(frozen=True)
 class Source:
-    """policy.c, and what it costs. `flash`: bytes of constants. `stack`: bytes of arrays in `policy_act`."""
+    """policy.c, and what it costs. `flash`: bytes of constants. `stack`, `static`: bytes of arrays in `policy_act`, of
+    which one is 0: they lie on the stack, but those of images."""
 
     text: str
     flash: int
     stack: int
+    static: int = 0
 
 
 @dataclass
 class _Parts:
-    """What is gathered while the graph is walked. `now`, `free`: the buffer that holds the numbers, and the other."""
+    """What is gathered while the graph is walked. `now`, `free`: the buffer that holds the numbers, and the other of
+    the pair in use. `width`: how many numbers it holds. `borrowed`: how many buffers beside the first pair are used."""
 
     graph: Graph
     layout: Layout
@@ -45,10 +63,17 @@ class _Parts:
     sizes: dict[str, int] = field(default_factory=lambda: {"a": 1, "b": 1, "c": 0})
     now: str = "a"
     width: int = 0
+    pair: tuple[str, str] = ("a", "b")
+    borrowed: int = 0
 
     @property
     def free(self) -> str:
-        return "b" if self.now == "a" else "a"
+        return self.pair[1] if self.now == self.pair[0] else self.pair[0]
+
+    @property
+    def static(self) -> bool:
+        """Whether the buffers are static: those of images are too large for the stack of a small device."""
+        return any(isinstance(layer, Conv) for _, layer in walk(self.graph.layers))
 
     def constant(self, name: str, array: Array, kind: str = "float") -> None:
         self.constants.append(constant(name, array, kind))
@@ -58,24 +83,38 @@ class _Parts:
         self.body += [f"    {line}" if line else "" for line in lines]
 
     def need(self, buffer: str, size: int) -> None:
-        self.sizes[buffer] = max(self.sizes[buffer], size)
+        self.sizes[buffer] = max(self.sizes.get(buffer, 0), size)
 
 
 def source_of(graph: Graph) -> Source:
     """The file for a graph whose numbers are finite."""
     parts = _Parts(graph, Layout(interface_of(graph)))
     _features(parts)
-    for index, layer in enumerate(graph.layers):
+    _layers(parts, graph.layers)
+    _distribution(parts)
+    {"numbers": _numbers, "choices": _choices, "bits": _bits}[graph.head.kind](parts)
+    scratch = 4 * sum(parts.sizes.values())
+    return Source(_text(parts), parts.flash, *((0, scratch) if parts.static else (scratch, 0)))
+
+
+def _layers(parts: _Parts, layers: tuple[Layer, ...], name: str = "") -> None:
+    """One after the other; `name` is what their positions begin with."""
+    for position, layer in enumerate(layers):
+        index = f"{name}{position}"
         if isinstance(layer, Normalise):
             _normalise(parts, index, layer)
         elif isinstance(layer, Dense):
             _dense(parts, index, layer)
-        else:
+        elif isinstance(layer, Activate):
             _activate(parts, layer)
-    _distribution(parts)
-    {"numbers": _numbers, "choices": _choices, "bits": _bits}[graph.head.kind](parts)
-    stack = 4 * sum(parts.sizes.values())
-    return Source(_text(parts), parts.flash, stack)
+        elif isinstance(layer, ChannelsFirst):
+            write_channels_first(parts, layer)
+        elif isinstance(layer, Conv):
+            write_conv(parts, index, layer)
+        elif isinstance(layer, Residual):
+            write_residual(parts, index, layer, partial(_layers, parts))
+        elif isinstance(layer, Parallel):
+            write_parallel(parts, index, layer, partial(_layers, parts))
 
 
 def _features(parts: _Parts) -> None:
@@ -102,16 +141,20 @@ def _features(parts: _Parts) -> None:
     parts.need("a", parts.width)
 
 
-def _normalise(parts: _Parts, index: int, layer: Normalise) -> None:
+def _normalise(parts: _Parts, index: str, layer: Normalise) -> None:
     parts.constant(f"policy_mean_{index}", layer.mean)
     parts.constant(f"policy_scale_{index}", layer.scale)
-    x = f"({parts.now}[i] - policy_mean_{index}[i]) * policy_scale_{index}[i]"
+    entry = "i" if layer.repeat == 1 else f"i * {layer.repeat} + j"
+    x = f"({parts.now}[{entry}] - policy_mean_{index}[i]) * policy_scale_{index}[i]"
     if layer.limit < LARGEST:
         x = f"policy_clip({x}, {literal(-layer.limit)}, {literal(layer.limit)})"
-    parts.say(f"for (int i = 0; i < {parts.width}; ++i) {{", f"    {parts.now}[i] = {x};", "}")
+    step = [f"    {parts.now}[{entry}] = {x};"]
+    if layer.repeat > 1:
+        step = [f"    for (int j = 0; j < {layer.repeat}; ++j) {{", f"    {step[0]}", "    }"]
+    parts.say(f"for (int i = 0; i < {layer.mean.size}; ++i) {{", *step, "}")
 
 
-def _dense(parts: _Parts, index: int, layer: Dense) -> None:
+def _dense(parts: _Parts, index: str, layer: Dense) -> None:
     rows, columns = layer.weight.shape
     parts.constant(f"policy_weight_{index}", layer.weight)
     parts.constant(f"policy_bias_{index}", layer.bias)
@@ -242,6 +285,7 @@ def _text(parts: _Parts) -> str:
     law = parts.graph.head.law if parts.graph.stochastic else None
     names = [name for name in ("tanh",) if f"policy_{name}(" in body] + (needed_by_noise(law) if law else [])
     buffers = ", ".join(f"{name}[{size}]" for name, size in parts.sizes.items() if size)
+    kind = "static float" if parts.static else "float"
     return (
         f"/* What this is and how to call it stands in policy.h.\n *\n * {YOURS}\n */\n\n"
         '#include "policy.h"\n\n'
@@ -249,6 +293,6 @@ def _text(parts: _Parts) -> str:
         + "".join(f"{text}\n" for text in parts.constants)
         + (_CLIP if "policy_clip(" in body else "")
         + "int policy_act(const policy_input *input, policy_output *output)\n{\n"
-        + f"    float {buffers};\n    int status = POLICY_OK;\n\n{body}\n    return status;\n}}\n"
+        + f"    {kind} {buffers};\n    int status = POLICY_OK;\n\n{body}\n    return status;\n}}\n"
         + (f"\n{noise(law)}" if law else "")
     )

@@ -56,7 +56,7 @@ def check(graph: Graph, options: Options) -> None:
 
 def write(graph: Graph, folder: Path, options: Options) -> dict[str, Any]:
     """policy.h and policy.c. Facts: `flash_bytes` of constants (the code comes on top), `stack_bytes` of arrays in
-    `policy_act`, `ram_bytes` (those, and one input and one output), `macs`."""
+    `policy_act` (of images `static_bytes` instead), `ram_bytes` (those, and one input and one output), `macs`."""
     layout, source = Layout(interface_of(graph)), source_of(graph)
     texts = (header_of(graph, layout, source, str(options.metadata.get("title", ""))), source.text)
     for name, text in zip(FILES, texts, strict=True):
@@ -69,7 +69,8 @@ def write(graph: Graph, folder: Path, options: Options) -> dict[str, Any]:
         "bytes": sum(map(len, texts)),
         "flash_bytes": source.flash,
         "stack_bytes": source.stack,
-        "ram_bytes": source.stack + structs,
+        **({"static_bytes": source.static} if source.static else {}),
+        "ram_bytes": source.stack + source.static + structs,
         "macs": graph.footprint.macs,
     }
 
