@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from policykd.exports.graph import Activate, Array, Dense, Feed, Graph, Normalise, Port, Result
+from policykd.exports.gru import Gru, advanced, begun
 from policykd.spine.masks import masked_logits
 
 
@@ -15,9 +16,13 @@ def run(graph: Graph, feed: Feed, dtype: Any = np.float64) -> Result:
     then everything is computed in `dtype`."""
     x = np.concatenate([features(port, part) for port, part in zip(graph.ports, feed.observations, strict=True)], -1)
     x = x.astype(dtype)
+    state = None
     for layer in graph.layers:
-        x = apply(layer, x)
-    return Result(action_of(graph, x, feed), x)
+        if isinstance(layer, Gru):
+            x = state = advanced(layer, x, begun(feed.state, feed.start, len(feed), layer, dtype))
+        else:
+            x = apply(layer, x)
+    return Result(action_of(graph, x, feed), x, state)
 
 
 def features(port: Port, values: Array) -> Array:
