@@ -17,16 +17,16 @@ from policykd.exports.graph import Graph
 from policykd.exports.interface import interface_of
 from policykd.exports.manifest import tolerance_json, write_manifest
 from policykd.exports.of_student import graph_of, split
+from policykd.exports.sequences import Recording, Stretch, sequences_of
 from policykd.exports.targets.table import Options, target
 from policykd.exports.tolerance import Tolerance
-from policykd.exports.verify import Check, verify_made
+from policykd.exports.verify import Check, Stage, verify_made
 from policykd.learn.session import Work
-from policykd.rollout.envs import EnvSpec
 from policykd.spine.artifact import save_artifact
 from policykd.spine.errors import InputError
 from policykd.spine.files import make_folder
 from policykd.spine.spaces import encode_space
-from policykd.students.mlp import MlpStudent
+from policykd.students.student import Student
 
 STUDENT = "student.safetensors"
 _RECORDING_SEED, _RECORDING_EPISODES, _RECORDED = 3_000_000, 8, 4096
@@ -48,7 +48,7 @@ class Wishes:
 
 
 def export_student(
-    student: MlpStudent, spec: EnvSpec | None, places: Sequence[tuple[str, Path]], wishes: Wishes, work: Work
+    student: Student, stage: Stage | None, places: Sequence[tuple[str, Path]], wishes: Wishes, work: Work
 ) -> list[dict[str, Any]]:
     """Writes `student` for each (target, folder), each with its proof; returns the checks, one document each.
 
@@ -62,14 +62,14 @@ def export_student(
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise InputError(f"{folder}: exists and is not empty; choose another --out, or remove it")
     made_parents = [parent for _, folder in places for parent in folder.parents if not parent.exists()]
-    made = _vectors(graph, student, spec if wishes.vectors == "recorded" else None, work)
+    made = _vectors(graph, student, stage if wishes.vectors == "recorded" else None, work)
     partial = [folder.with_name(f".{folder.name}.{os.getpid()}.partial") for _, folder in places]
     try:
         documents = []
         for (name, folder), place in zip(places, partial, strict=True):
             make_folder(place)
             document = _write(name, graph, student, place, made, wishes)
-            checked = verify_made(place, student, spec, Check(wishes.episodes), work) if wishes.verify else None
+            checked = verify_made(place, student, stage, Check(wishes.episodes), work) if wishes.verify else None
             if checked is not None:
                 write_manifest(place, {**document, "latency": checked["latency"]})
             size = {**document["size"], **{key: value for key, value in document["facts"].items() if "bytes" in key}}
@@ -104,19 +104,34 @@ class _Made:
     source: testing.Source
 
 
-def _vectors(graph: Graph, student: MlpStudent, spec: EnvSpec | None, work: Work) -> _Made:
+def _vectors(graph: Graph, student: Student, stage: Stage | None, work: Work) -> _Made:
+    source: testing.Source = "synthetic" if stage is None else "recorded"
+    if graph.state_size:
+        recording = None if stage is None else _recorded(stage, work)
+        packings = (student.packing, None if stage is None else stage.actor.packing)
+        feed = sequences_of(graph, recording, lambda packed: split(packings[0], packed, packings[1]))
+        return _Made(*testing.proof_of(graph, feed, testing.LANES), source)
     recorded, mask = None, None
-    if spec is not None:
+    if stage is not None:
         seeds = range(_RECORDING_SEED, _RECORDING_SEED + _RECORDING_EPISODES)
         with work.stage("record", total=len(seeds)):
-            played = run_episodes(spec, policy_actor(student, True, 0), seeds, work, keep_visited=_RECORDED)
-        recorded, mask = split(student.packing, played.visited), played.masks
+            actor = policy_actor(stage.actor, True, 0)
+            played = run_episodes(stage.spec, actor, seeds, work, keep_visited=_RECORDED)
+        recorded, mask = split(student.packing, played.visited, stage.actor.packing), played.masks
     feed = testing.feed_of(graph, recorded, mask)
-    vectors, tolerance = testing.proof_of(graph, feed)
-    return _Made(vectors, tolerance, "synthetic" if spec is None else "recorded")
+    return _Made(*testing.proof_of(graph, feed), source)
 
 
-def _write(name: str, graph: Graph, student: MlpStudent, folder: Path, made: _Made, wishes: Wishes) -> dict[str, Any]:
+def _recorded(stage: Stage, work: Work) -> list[Stretch]:
+    """What a student with a memory saw, episode by episode."""
+    seeds = range(_RECORDING_SEED, _RECORDING_SEED + _RECORDING_EPISODES)
+    recording = Recording(policy_actor(stage.actor, True, 0), len(seeds))
+    with work.stage("record", total=len(seeds)):
+        run_episodes(stage.spec, recording, seeds, work)
+    return recording.episodes()
+
+
+def _write(name: str, graph: Graph, student: Student, folder: Path, made: _Made, wishes: Wishes) -> dict[str, Any]:
     interface = interface_of(graph)
     provenance = {key: value for key, value in student.provenance.items() if key != "config"}
     options = Options(wishes.options.opset, {**wishes.options.metadata, "provenance": provenance})
@@ -126,7 +141,9 @@ def _write(name: str, graph: Graph, student: MlpStudent, folder: Path, made: _Ma
         prove(graph, made.vectors, made.tolerance, folder)
     save_artifact(folder / STUDENT, *student.to_artifact())
     testing.write(made.vectors, interface, folder)
-    footprint = graph.footprint
+    footprint, lanes = graph.footprint, made.vectors.lanes
+    count = {"count": len(made.vectors.feed), "source": made.source}
+    count |= {"sequences": lanes, "steps": testing.STEPS} if lanes else {}
     document = {
         "target": name,
         "interface": interface.to_json(),
@@ -136,7 +153,7 @@ def _write(name: str, graph: Graph, student: MlpStudent, folder: Path, made: _Ma
         },
         "units": {"observation": "raw, as the environment gives them", "action": "as the environment takes them"},
         "tolerance": tolerance_json(made.tolerance),
-        "vectors": {"file": testing.FILE, "count": len(made.vectors.feed), "source": made.source},
+        "vectors": {"file": testing.FILE, **count},
         "inside": list(facts["inside"]),
         "outside": list(facts["outside"]),
         "size": {"params": footprint.params, "constants": footprint.constants, "macs": footprint.macs},
@@ -145,6 +162,12 @@ def _write(name: str, graph: Graph, student: MlpStudent, folder: Path, made: _Ma
         "facts": facts,
         "latency": None,
     }
-    (folder / "README.md").write_text(model_card(document, student, target(name).EXAMPLE), "utf-8")
+    (folder / "README.md").write_text(model_card(document, student, _example(name, graph)), "utf-8")
     write_manifest(folder, document)
     return document
+
+
+def _example(name: str, graph: Graph) -> str:
+    """How to load it, and where it has a memory how to carry the state."""
+    stateful = getattr(target(name), "EXAMPLE_WITH_STATE", None)
+    return stateful if graph.state_size and stateful is not None else target(name).EXAMPLE

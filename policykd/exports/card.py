@@ -9,12 +9,12 @@ from typing import Any
 from policykd.exports.graph import Port
 from policykd.exports.interface import interface_from_json
 from policykd.spine.spaces import describe_space
-from policykd.students.mlp import MlpStudent
+from policykd.students.student import Student
 
 _NAME = re.compile(r"[A-Za-z0-9][\w./-]{0,99}", re.ASCII)
 
 
-def model_card(document: dict[str, Any], student: MlpStudent, example: str) -> str:
+def model_card(document: dict[str, Any], student: Student, example: str) -> str:
     """README.md: task, teacher, figures with intervals, limits, what goes in and out, and how to load it."""
     figures, teacher = (_mapping(student.provenance.get(key)) for key in ("figures", "teacher"))
     size, interface = document["size"], interface_from_json(document["interface"])
@@ -23,6 +23,9 @@ def model_card(document: dict[str, Any], student: MlpStudent, example: str) -> s
         rows.append(f"| `action_masks` | [{interface.mask_size}] | 1 = allowed |")
     if interface.noise_size:
         rows.append(f"| `noise` | [{interface.noise_size}] | {interface.law} noise, drawn anew for every action |")
+    if interface.state_size:
+        rows += _STATE[document["target"]].format(size=interface.state_size).splitlines()
+    tests = document["vectors"]
     return _CARD.format(
         task=_word(figures.get("env")) or "a task that its file does not name",
         target=document["target"],
@@ -38,8 +41,9 @@ def model_card(document: dict[str, Any], student: MlpStudent, example: str) -> s
         mode="sampled with the noise that you give" if interface.noise_size else "the most likely one",
         inside="; ".join(document["inside"]),
         outside="; ".join(document["outside"]) or "nothing",
-        vectors=document["vectors"]["count"],
-        source=document["vectors"]["source"],
+        vectors=f"{tests['count']} test vectors ({tests['source']})"
+        + (f", {tests['sequences']} sequences of {tests['steps']} steps," if interface.state_size else ""),
+        memory=_MEMORY.format(how=_HOW[document["target"]]) if interface.state_size else "",
         example=_filled(example, document["facts"], figures),
     )
 
@@ -94,6 +98,30 @@ def _word(found: Any) -> str:
     return found if isinstance(found, str) and _NAME.fullmatch(found) else ""
 
 
+_STATE_ROWS = """\
+| `state_in` | [{size}] | what it remembers: the last `state_out` |
+| `episode_start` | [] | true: an episode begins, and `state_in` is not looked at |"""
+_STATE = {
+    "onnx": _STATE_ROWS,
+    "torch": _STATE_ROWS,
+    "c": "| `state` | [{size}] | what it remembers: your own array, which `policy_act` writes anew |",
+}
+_HOW = {
+    "onnx": "`state_out` of every step goes into `state_in` of the next one, and `episode_start` says where an\n"
+    "episode begins",
+    "torch": "the last output of every step goes into `state_in` of the next one, and `episode_start` says where an\n"
+    "episode begins",
+    "c": "call `policy_reset(state)` where an episode begins, and leave the array to `policy_act` until it ends",
+}
+_MEMORY = """
+## Its memory
+
+It remembers what it saw, and acts rightly only when it is asked once for every step of an episode, in their order:
+{how}.
+
+What stays from an earlier episode makes it act wrongly without a word. Several environments need a state each.
+"""
+
 _CARD = """# A student for {task}, as {target}
 
 A small policy, distilled by policykd from a {algo} teacher (sha256 {sha}...).
@@ -109,14 +137,14 @@ A small policy, distilled by policykd from a {algo} teacher (sha256 {sha}...).
 {inputs}
 
 The action is that of the environment: {action}, {mode}. Inside: {inside}. Left to you: {outside}.
-
+{memory}
 ## Load it
 
 {example}
 
 ## Proof and limits
 
-`manifest.json` holds the sha256 of every file, and {vectors} test vectors ({source}) with their tolerances.
+`manifest.json` holds the sha256 of every file, and {vectors} with their tolerances.
 `policykd verify .` replays them on the real runtime, then plays whole episodes with this artifact in the loop
 (`--trust` where that runs code). The policy knows the states that its teacher and it have visited; far from them
 nothing is promised. Figures hold for the environment named above, in the version that was used.

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from policykd.exports.bundle import Wishes, export_student
+from policykd.exports.of_student import exportable
 from policykd.exports.targets.table import TARGETS, target
-from policykd.exports.verify import Check, student_of, verify_folder
+from policykd.exports.verify import Check, Stage, student_of, verify_folder
 from policykd.learn.session import Work
 from policykd.learn.sources import policy_env, student_file
 from policykd.rollout.envs import EnvSpec
@@ -16,7 +17,6 @@ from policykd.rollout.fit import fit
 from policykd.spine.config.schema import EnvConfig
 from policykd.spine.errors import InputError
 from policykd.students.load import load_student
-from policykd.students.mlp import MlpStudent
 from policykd.students.student import Student
 
 
@@ -42,8 +42,8 @@ def export(
     root = out if out is not None else Path(str(beside)) / "exports"
     single = out is not None and len(names) == 1
     places = [(name, root if single else root / name) for name in names]
-    spec = _environment(policy, source, env) if wishes.vectors == "recorded" or wishes.episodes else None
-    return export_student(policy, spec, places, wishes, work)
+    stage = _environment(policy, source, env) if wishes.vectors == "recorded" or wishes.episodes else None
+    return export_student(policy, stage, places, wishes, work)
 
 
 def verify(folder: Path, episodes: int, env: EnvConfig | EnvSpec, work: Work, *, trust: bool) -> dict[str, Any]:
@@ -52,29 +52,21 @@ def verify(folder: Path, episodes: int, env: EnvConfig | EnvSpec, work: Work, *,
         raise InputError(f"{folder}: no such folder; give one that policykd export wrote")
     if episodes < 0 or episodes == 1:
         raise InputError(f"--episodes {episodes}: expected 2 or more, or 0 to replay the test vectors alone")
-    spec = None
+    stage = None
     if episodes and (folder / "student.safetensors").is_file():
-        spec = _environment(student_of(folder), str(folder), env)
-    return verify_folder(folder, spec, Check(episodes), work, trust=trust)
+        stage = _environment(student_of(folder), str(folder), env)
+    return verify_folder(folder, stage, Check(episodes), work, trust=trust)
 
 
-def _student(student: Student | str | Path) -> tuple[MlpStudent, str, Path | None]:
+def _student(student: Student | str | Path) -> tuple[Student, str, Path | None]:
     """The student, what messages call it, and the folder that it lies in."""
     if isinstance(student, Student):
-        return _exportable(student, "student").to("cpu"), "student", None
+        return exportable(student, "student").to("cpu"), "student", None
     file = student_file(str(student)) or Path(student)
-    return _exportable(load_student(file), str(student)), str(student), file.parent
+    return exportable(load_student(file), str(student)), str(student), file.parent
 
 
-def _exportable(student: Student, source: str) -> MlpStudent:
-    if not isinstance(student, MlpStudent):
-        raise InputError(
-            f"{source}: is a student of kind {student.kind}, and this version exports students of kind mlp; it acts in "
-            "Python, with load_student(FILE).predict(observation, state, episode_start)"
-        )
-    return student
-
-
-def _environment(policy: MlpStudent, source: str, env: EnvConfig | EnvSpec) -> EnvSpec:
-    spec = env if isinstance(env, EnvSpec) else policy_env(policy, source, env)
-    return fit(policy, source, spec)[1]
+def _environment(student: Student, source: str, env: EnvConfig | EnvSpec) -> Stage:
+    spec = env if isinstance(env, EnvSpec) else policy_env(student, source, env)
+    actor, spec = fit(student, source, spec)
+    return Stage(spec, actor)

@@ -2,7 +2,8 @@
 
   ports     observations in raw units, one port for each leaf of the observation space
   features  numbers as they are (float32), choices one-hot, side by side
-  layers    from flat rows to flat rows, one after the other (`policykd.exports.layers`)
+  layers    from flat rows to flat rows, one after the other (`policykd.exports.layers`); at most one Gru, which has
+            a state
   head      from the last layer's outputs [B, M] to an action of the distribution
   action    from that to an action of the environment
 
@@ -10,6 +11,7 @@ With a mask, what is forbidden has logit -inf. With noise (`stochastic`) the hea
   Categorical, MultiCategorical   argmax(logits + gumbel)                        (Gumbel-max trick, Gumbel 1954)
   Bernoulli                       logits + logistic > 0
   DiagGaussian                    mean + exp(log_std) * normal; squashed: the tanh of it
+With a Gru the state [B, H] goes in and the next one comes out; `start` [B] says where an episode begins.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from policykd.exports.gru import Gru
 from policykd.exports.layers import (
     Activate,
     ChannelsFirst,
@@ -30,6 +33,7 @@ from policykd.exports.layers import (
     Normalise,
     Parallel,
     Residual,
+    Stateless,
     footprint_of,
     width_after,
 )
@@ -39,7 +43,7 @@ from policykd.spine.types import Footprint
 
 __all__ = [
     "Activate", "Array", "ChannelsFirst", "Conv", "Dense", "Feed", "Floats", "Graph", "Head", "Law", "Layer",
-    "Normalise", "Parallel", "Port", "Residual", "Result",
+    "Normalise", "Parallel", "Port", "Residual", "Result", "Stateless",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -122,6 +126,16 @@ class Graph:
         return tuple(layer for layer in self.layers if isinstance(layer, Dense))
 
     @property
+    def gru(self) -> Gru | None:
+        """The layer that remembers, where there is one."""
+        return next((layer for layer in self.layers if isinstance(layer, Gru)), None)
+
+    @property
+    def state_size(self) -> int:
+        """H, the numbers that it remembers; 0 where it has no memory."""
+        return 0 if self.gru is None else self.gru.size
+
+    @property
     def footprint(self) -> Footprint:
         """Weights and biases, constants of the normaliser, multiply-accumulates of one action."""
         return footprint_of(self.layers)
@@ -134,11 +148,15 @@ class Graph:
 
 @dataclass(frozen=True, eq=False)
 class Feed:
-    """What goes into a graph: `observations` [B, *shape] for each port, `mask` [B, n] bool, `noise` [B, M] float32."""
+    """What goes into a graph: `observations` [B, *shape] for each port, `mask` [B, n] bool, `noise` [B, M] float32; of
+    one with a memory `state` [B, H] float32 (None: nothing is remembered) and `start` [B] bool, where episodes begin
+    (None: nowhere)."""
 
     observations: tuple[Array, ...]
     mask: NDArray[np.bool_] | None = None
     noise: Floats | None = None
+    state: Array | None = None
+    start: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         """B."""
@@ -146,14 +164,16 @@ class Feed:
 
     def rows(self, index: Any) -> Feed:
         """The rows of `index` (a slice, positions or booleans)."""
-        mask = None if self.mask is None else self.mask[index]
-        noise = None if self.noise is None else self.noise[index]
-        return Feed(tuple(part[index] for part in self.observations), mask, noise)
+        others = (self.mask, self.noise, self.state, self.start)
+        taken = (None if part is None else part[index] for part in others)
+        return Feed(tuple(part[index] for part in self.observations), *taken)
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What comes out: `action` [B, *action shape] of the environment, `outputs` [B, M] of the last layer."""
+    """What comes out: `action` [B, *action shape] of the environment, `outputs` [B, M] of the last layer, and the next
+    `state` [B, H] of a graph with a memory."""
 
     action: Array
     outputs: Array
+    state: Array | None = None

@@ -11,6 +11,7 @@ from policykd.exports.graph import Array, Feed, Graph, Port
 from policykd.spine.actions import DTYPES, ActionMap, sizes_of
 
 ACTION, MASK, NOISE = "action", "action_masks", "noise"
+STATE_IN, STATE_OUT, START = "state_in", "state_out", "episode_start"
 _LAWS = ("gumbel", "logistic", "normal")
 _MAX_PORTS, _MAX_SIZE = 1000, 2**24
 
@@ -18,7 +19,8 @@ _MAX_PORTS, _MAX_SIZE = 1000, 2**24
 @dataclass(frozen=True)
 class Interface:
     """Inputs by port, then the mask (`mask_size` entries, 0 = none) and the noise (`noise_size` numbers, 0 = none, of
-    `law`); outputs `action` and those of `distribution` (`n_outputs` numbers each)."""
+    `law`), then of one with a memory of `state_size` numbers `state_in` and `episode_start`; outputs `action`, those of
+    `distribution` (`n_outputs` numbers each), and `state_out`."""
 
     ports: tuple[Port, ...]
     action: ActionMap
@@ -29,6 +31,12 @@ class Interface:
     noise_size: int = 0
     law: str = "normal"
     distribution: tuple[str, ...] = ()
+    state_size: int = 0
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of what comes out, in their order."""
+        return (ACTION, *self.distribution, *([STATE_OUT] if self.state_size else []))
 
     def to_json(self) -> dict[str, Any]:
         """A document from which `interface_from_json` makes an equal one."""
@@ -36,7 +44,7 @@ class Interface:
             {"name": port.name, "path": list(port.path), "shape": list(port.shape), "dtype": port.dtype,
              "nvec": list(port.nvec), "start": list(port.start)} for port in self.ports
         ]  # fmt: skip
-        return {
+        document = {
             "inputs": ports,
             "action_masks": self.mask_size,
             "noise": {"size": self.noise_size, "law": self.law} if self.noise_size else None,
@@ -44,6 +52,7 @@ class Interface:
             "head": {"kind": self.kind, "size": self.n_outputs, "branches": list(self.branches)},
             "distribution": list(self.distribution),
         }
+        return document | {"state": {"size": self.state_size}} if self.state_size else document
 
 
 def interface_of(graph: Graph) -> Interface:
@@ -59,27 +68,27 @@ def interface_of(graph: Graph) -> Interface:
         noise_size=head.size if graph.stochastic else 0,
         law=head.law if graph.stochastic else "normal",
         distribution=graph.distribution_names if graph.with_distribution else (),
+        state_size=graph.state_size,
     )
 
 
 def interface_from_json(doc: dict[str, Any]) -> Interface:
     """The inverse of `Interface.to_json`; ValueError, KeyError or TypeError for anything else."""
     ports = tuple(_port(entry) for entry in doc["inputs"][:_MAX_PORTS])
-    noise = doc["noise"]
+    noise, state = doc["noise"], doc.get("state")
     kind, names = doc["head"]["kind"], tuple(doc["distribution"])
     if kind not in ("choices", "bits", "numbers") or names not in ((), ("logits",), ("mean", "log_std")):
         raise ValueError(f"head {kind!r:.40} with outputs {names!r:.80} is not known")
     if noise is not None and noise["law"] not in _LAWS:
         raise ValueError(f"noise of law {noise['law']!r:.40} is not known")
-    sizes = [doc["action_masks"], doc["head"]["size"], 0 if noise is None else noise["size"]]
-    mask_size, n_outputs, noise_size = sizes_of(sizes)
-    if not ports or max(mask_size, n_outputs, noise_size, *(port.size for port in ports)) > _MAX_SIZE:
+    sizes = [doc["action_masks"], doc["head"]["size"], *(0 if x is None else x["size"] for x in (noise, state))]
+    mask_size, n_outputs, noise_size, state_size = found = sizes_of(sizes)
+    if not ports or max(*found, *(port.size for port in ports)) > _MAX_SIZE:
         raise ValueError("no inputs, or larger ones than any policy has")
     branches = sizes_of(doc["head"]["branches"], most=100_000)
     law = "normal" if noise is None else noise["law"]
-    return Interface(
-        ports, ActionMap.from_json(doc["action"]), kind, n_outputs, branches, mask_size, noise_size, law, names
-    )
+    action = ActionMap.from_json(doc["action"])
+    return Interface(ports, action, kind, n_outputs, branches, mask_size, noise_size, law, names, state_size)
 
 
 def _port(doc: dict[str, Any]) -> Port:
@@ -96,7 +105,8 @@ class Runtime(Protocol):
     """An exported student on its real runtime."""
 
     def __call__(self, feed: Feed) -> dict[str, Array]:
-        """`action` [B, *action shape] and each output of the distribution [B, M], for a batch."""
+        """`action` [B, *action shape], each output of the distribution [B, M] and, of one with a memory, `state_out`
+        [B, H], for a batch."""
         ...
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from policykd.exports.gru import Gru
 from policykd.spine.types import Footprint
 
 Floats = NDArray[np.float32]
@@ -76,17 +77,18 @@ class Conv:
 class Residual:
     """x + layers(x), of one size."""
 
-    layers: tuple[Layer, ...]
+    layers: tuple[Stateless, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Parallel:
     """Of each part (begin, end, layers): columns begin to end through its layers. The results side by side."""
 
-    parts: tuple[tuple[int, int, tuple[Layer, ...]], ...]
+    parts: tuple[tuple[int, int, tuple[Stateless, ...]], ...]
 
 
-Layer = Normalise | Dense | Activate | ChannelsFirst | Conv | Residual | Parallel
+Stateless = Normalise | Dense | Activate | ChannelsFirst | Conv | Residual | Parallel
+Layer = Stateless | Gru
 
 
 def walk(layers: tuple[Layer, ...], name: str = "") -> Iterator[tuple[str, Layer]]:
@@ -119,6 +121,8 @@ def footprint_of(layers: tuple[Layer, ...]) -> Footprint:
         elif isinstance(layer, Dense | Conv):
             params += layer.weight.size + layer.bias.size
             macs += layer.weight.size * (int(np.prod(layer.out)) if isinstance(layer, Conv) else 1)
+        elif isinstance(layer, Gru):
+            params, macs = params + layer.params, macs + layer.macs
     return Footprint(params, constants, macs)
 
 
@@ -134,6 +138,8 @@ def arrays_of(layers: tuple[Layer, ...]) -> dict[str, NDArray[Any]]:
     for name, layer in walk(layers):
         if isinstance(layer, Dense | Conv):
             found |= {f"layer {name} weight": layer.weight, f"layer {name} bias": layer.bias}
+        elif isinstance(layer, Gru):
+            found |= layer.arrays
         elif isinstance(layer, Normalise):
             of = "normaliser" if name == "0" else f"normaliser {name}"
             found |= {f"{of} mean": layer.mean, f"{of} scale": layer.scale}
@@ -174,6 +180,9 @@ def _width_after(layer: Layer, width: int, name: str) -> int:
         _check(min(sizes) >= 1 and int(np.prod(sizes)) == width, name, layer, width)
     elif isinstance(layer, Conv):
         return _width_after_conv(layer, width, name)
+    elif isinstance(layer, Gru):
+        _check(layer.inputs.shape == (3 * layer.size, width), name, layer, width)
+        return layer.size
     elif isinstance(layer, Residual):
         _check(width_after(layer.layers, width, f"{name}_") == width, name, layer, width)
     elif isinstance(layer, Parallel):
@@ -206,6 +215,8 @@ def _sizes(layer: Layer) -> str:
     if isinstance(layer, Conv):
         steps = f"stride {layer.stride}, padding {layer.padding}, on {layer.height} x {layer.width}"
         return f"weight {layer.weight.shape}, bias {layer.bias.shape}, {steps}"
+    if isinstance(layer, Gru):
+        return f"{layer.inputs.shape[1]} inputs"
     if isinstance(layer, Parallel):
         return f"columns {', '.join(f'{begin} to {end}' for begin, end, _ in layer.parts) or 'none'}"
     if isinstance(layer, Residual):

@@ -82,7 +82,8 @@ def read_manifest(folder: Path) -> Manifest:
 def tolerance_json(tolerance: Tolerance) -> dict[str, Any]:
     """The tolerance as the manifest holds it."""
     action = None if tolerance.action is None else tolerance.action.to_json()
-    return {"action": action, "outputs": tolerance.outputs.to_json(), "margin": tolerance.margin}
+    document = {"action": action, "outputs": tolerance.outputs.to_json(), "margin": tolerance.margin}
+    return document if tolerance.state is None else document | {"state": tolerance.state.to_json()}
 
 
 def _tolerance(doc: dict[str, Any], interface: Interface) -> Tolerance:
@@ -91,7 +92,10 @@ def _tolerance(doc: dict[str, Any], interface: Interface) -> Tolerance:
     numbers = interface.kind == "numbers"
     if (action is None) == numbers or outputs.absolute.size != interface.n_outputs or not 0 <= margin < 1e30:
         raise ValueError("the tolerance does not fit the interface")
-    return Tolerance(action, outputs, margin)
+    state = Bound.from_json(doc["state"]) if interface.state_size else None
+    if state is not None and state.absolute.size != interface.state_size:
+        raise ValueError("the tolerance does not fit the state")
+    return Tolerance(action, outputs, margin, state)
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from policykd.exports.graph import Array, Feed, Graph, Port
-from policykd.exports.interface import ACTION, Interface
+from policykd.exports.gru_module import GruModule, begun
+from policykd.exports.interface import Interface
 from policykd.exports.modules import module_of
 
 _WIDE_UNSIGNED = ("uint16", "uint32", "uint64")  # torch can do little with them
@@ -16,9 +17,10 @@ _WIDE_UNSIGNED = ("uint16", "uint32", "uint64")  # torch can do little with them
 class GraphModule(nn.Module):
     """A student that `torch.export` can take, with a batch of any size.
 
-    forward(*ports, [action_masks], [noise]) -> (action, *distribution); the ports are [B, *shape] in the dtype that
-    `input_dtype` names, the mask [B, n] bool, the noise [B, M] float32. In float32 its actions are those of
-    `MlpStudent.predict` bit for bit; `.double()` computes the same in float64.
+    forward(*ports, [action_masks], [noise], [state_in, episode_start]) -> (action, *distribution, [state_out]); the
+    ports are [B, *shape] in the dtype that `input_dtype` names, the mask [B, n] bool, the noise [B, M] float32, the
+    states [B, H] float32, episode_start [B] bool. In float32 its actions are those of the student's `predict` bit for
+    bit; `.double()` computes the same in float64.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -35,27 +37,37 @@ class GraphModule(nn.Module):
             self.register_buffer("high", torch.tensor(action.high, dtype=torch.float32))
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """(action [B, *action shape],); with the distribution (action, logits [B, M]) or (action, mean, log_std)."""
+        """(action [B, *action shape],); with the distribution (action, logits [B, M]) or (action, mean, log_std); with
+        a memory state_out [B, H] as well."""
         graph, count = self.graph, len(self.graph.ports)
         rest = list(inputs[count:])
         mask = rest.pop(0) if graph.masked else None
         noise = rest.pop(0) if graph.stochastic else None
-        outputs = self.outputs(*inputs[:count])
+        outputs, state = self._run(inputs[:count], begun(*rest) if graph.state_size else None)
         action = self._action(outputs, mask, noise)
+        more = () if state is None else (state,)
         if not graph.with_distribution:
-            return (action,)
+            return (action, *more)
         if graph.head.kind == "numbers":
-            return action, outputs, self.log_std.expand(outputs.shape[0], -1).clone()
-        return action, outputs
+            return action, outputs, self.log_std.expand(outputs.shape[0], -1).clone(), *more
+        return action, outputs, *more
 
     def outputs(self, *ports: Tensor) -> Tensor:
-        """What the last layer gives, [B, M]: logits or means."""
+        """What the last layer of a graph without a memory gives, [B, M]: logits or means."""
+        return self._run(ports, None)[0]
+
+    def _run(self, ports: tuple[Tensor, ...], state: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What the last layer gives, and the next state, for one in which nothing of an earlier episode is left."""
         parts = [_features(port, part) for port, part in zip(self.graph.ports, ports, strict=True)]
         x = torch.cat(parts, -1) if len(parts) > 1 else parts[0]
         x = x.to(next(self.layers.buffers()).dtype)
         for layer in self.layers:
-            x = layer(x)
-        return x
+            if isinstance(layer, GruModule):
+                assert state is not None
+                x = state = layer(x, state.to(x.dtype))
+            else:
+                x = layer(x)
+        return x, state
 
     def _action(self, x: Tensor, mask: Tensor | None, noise: Tensor | None) -> Tensor:
         head = self.graph.head
@@ -112,7 +124,8 @@ def input_dtype(port: Port) -> str:
 
 
 def inputs_of(interface: Interface, feed: Feed) -> tuple[Tensor, ...]:
-    """The tensors of `forward` for a feed; where a mask is asked for and none given, everything is allowed."""
+    """The tensors of `forward` for a feed; where a mask is asked for and none given, everything is allowed; without
+    a state nothing is remembered."""
     parts = zip(interface.ports, feed.observations, strict=True)
     tensors = [_tensor(part, input_dtype(port)) for port, part in parts]
     if interface.mask_size:
@@ -121,13 +134,16 @@ def inputs_of(interface: Interface, feed: Feed) -> tuple[Tensor, ...]:
     if interface.noise_size:
         silence = torch.zeros(len(feed), interface.noise_size)
         tensors.append(silence if feed.noise is None else _tensor(feed.noise, "float32"))
+    if interface.state_size:
+        n = len(feed)
+        tensors.append(torch.zeros(n, interface.state_size) if feed.state is None else _tensor(feed.state, "float32"))
+        tensors.append(torch.zeros(n, dtype=torch.bool) if feed.start is None else _tensor(feed.start, "bool"))
     return tuple(tensors)
 
 
 def named(interface: Interface, outputs: tuple[Tensor, ...]) -> dict[str, Array]:
     """Arrays by name for what `forward` gave."""
-    names = (ACTION, *interface.distribution)
-    return {name: output.detach().cpu().numpy() for name, output in zip(names, outputs, strict=True)}
+    return {name: output.detach().cpu().numpy() for name, output in zip(interface.outputs, outputs, strict=True)}
 
 
 def _tensor(values: Array, dtype: str) -> Tensor:

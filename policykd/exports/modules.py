@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
+from policykd.exports.gru import Gru
+from policykd.exports.gru_module import GruModule
 from policykd.exports.layers import Activate, ChannelsFirst, Conv, Dense, Layer, Normalise, Parallel, Residual
 
 
@@ -99,5 +101,5 @@ class _Parallel(nn.Module):
 
 _MODULES: dict[type, type[nn.Module]] = {
     Normalise: _Normalise, Dense: _Dense, Activate: _Activate, ChannelsFirst: _ChannelsFirst, Conv: _Conv,
-    Residual: _Residual, Parallel: _Parallel,
+    Residual: _Residual, Parallel: _Parallel, Gru: GruModule,
 }  # fmt: skip

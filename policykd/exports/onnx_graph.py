@@ -9,7 +9,9 @@ import numpy as np
 
 import policykd
 from policykd.exports.graph import Array, Dense, Graph, Port
-from policykd.exports.interface import ACTION, MASK, NOISE, interface_of
+from policykd.exports.gru import Gru
+from policykd.exports.interface import ACTION, MASK, NOISE, START, STATE_IN, STATE_OUT, interface_of
+from policykd.exports.onnx_gru import gru_nodes
 from policykd.exports.onnx_layers import LARGEST, Nodes, columns, layer_nodes
 
 _FLOAT, _BOOL, _INT64 = 1, 9, 7  # TensorProto.DataType
@@ -17,14 +19,17 @@ _TYPES = {"float32": _FLOAT, "bool": _BOOL, "int64": _INT64, "int8": 3, "uint8":
 
 
 def model_of(graph: Graph, opset: int, metadata: dict[str, Any]) -> Any:
-    """An onnx.ModelProto: inputs by the ports' names, `action_masks`, `noise`; outputs `action` and those of the
-    distribution. `metadata` and the interface are JSON in its properties."""
+    """An onnx.ModelProto: inputs by the ports' names, `action_masks`, `noise`, `state_in`, `episode_start`; outputs
+    `action`, those of the distribution, `state_out`. `metadata` and the interface are JSON in its properties."""
     from onnx import helper
 
     nodes = Nodes(_prefix(graph))
     x = _features(nodes, graph)
     last = max((i for i, layer in enumerate(graph.layers) if isinstance(layer, Dense)), default=-1)
     for index, layer in enumerate(graph.layers):
+        if isinstance(layer, Gru):
+            x = gru_nodes(nodes, layer, x)
+            continue
         named = graph.with_distribution and index == last == len(graph.layers) - 1
         x = layer_nodes(nodes, str(index), layer, x, graph.distribution_names[0] if named else "")
     _spread(nodes, graph, x)
@@ -34,9 +39,13 @@ def model_of(graph: Graph, opset: int, metadata: dict[str, Any]) -> Any:
         inputs.append(_value(MASK, "bool", (graph.head.mask_size,)))
     if graph.stochastic:
         inputs.append(_value(NOISE, "float32", (graph.head.size,)))
+    if graph.state_size:
+        inputs += [_value(STATE_IN, "float32", (graph.state_size,)), _value(START, "bool", ())]
     outputs = [_value(ACTION, _action_type(graph), graph.action.shape)]
     if graph.with_distribution:
         outputs += [_value(name, "float32", (graph.head.size,)) for name in graph.distribution_names]
+    if graph.state_size:
+        outputs.append(_value(STATE_OUT, "float32", (graph.state_size,)))
     operators = [helper.make_opsetid("", opset)]
     model = helper.make_model(
         helper.make_graph(nodes.nodes, "policy", inputs, outputs, nodes.weights),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from policykd.exports.layers import Activate, ChannelsFirst, Conv, Dense, Layer, Normalise, Parallel, Residual
+from policykd.exports.layers import Activate, ChannelsFirst, Conv, Dense, Normalise, Parallel, Residual, Stateless
 
 LARGEST = float(np.finfo(np.float32).max)
 """In place of infinity, which readers of ONNX files need not take."""
@@ -49,7 +49,7 @@ def columns(nodes: Nodes, x: str, begin: int, end: int, name: str) -> str:
     return nodes.made("Slice", [x, *bounds], name)
 
 
-def layer_nodes(nodes: Nodes, index: str, layer: Layer, x: str, output: str = "") -> str:
+def layer_nodes(nodes: Nodes, index: str, layer: Stateless, x: str, output: str = "") -> str:
     """One layer, at that position; the result of a Dense is called `output` where that is given."""
     if isinstance(layer, Dense):
         weight, bias = nodes.weight(f"weight_{index}", layer.weight), nodes.weight(f"bias_{index}", layer.bias)
@@ -96,7 +96,7 @@ def _parallel(nodes: Nodes, index: str, layer: Parallel, x: str) -> str:
     return nodes.made("Concat", found, f"parts_{index}", axis=1)
 
 
-def _chain(nodes: Nodes, name: str, layers: tuple[Layer, ...], x: str) -> str:
+def _chain(nodes: Nodes, name: str, layers: tuple[Stateless, ...], x: str) -> str:
     for index, layer in enumerate(layers):
         x = layer_nodes(nodes, f"{name}{index}", layer, x)
     return x

@@ -16,13 +16,14 @@ from policykd.exports.graph import (
     Dense,
     Feed,
     Graph,
-    Layer,
     Normalise,
     Parallel,
     Port,
     Residual,
     Result,
+    Stateless,
 )
+from policykd.exports.gru import Gru, advanced, begun
 from policykd.spine.masks import masked_logits
 
 
@@ -31,9 +32,13 @@ def run(graph: Graph, feed: Feed, dtype: Any = np.float64) -> Result:
     then everything is computed in `dtype`."""
     x = np.concatenate([features(port, part) for port, part in zip(graph.ports, feed.observations, strict=True)], -1)
     x = x.astype(dtype)
+    state = None
     for layer in graph.layers:
-        x = apply(layer, x)
-    return Result(action_of(graph, x, feed), x)
+        if isinstance(layer, Gru):
+            x = state = advanced(layer, x, begun(feed.state, feed.start, len(feed), layer, dtype))
+        else:
+            x = apply(layer, x)
+    return Result(action_of(graph, x, feed), x, state)
 
 
 def features(port: Port, values: Array) -> Array:
@@ -45,7 +50,7 @@ def features(port: Port, values: Array) -> Array:
     return np.concatenate(hot, -1).astype(np.float32)
 
 
-def apply(layer: Layer, x: Array) -> Array:
+def apply(layer: Stateless, x: Array) -> Array:
     """One layer on [B, in], in the dtype of `x`."""
     return _applied(layer, x) if isinstance(layer, Normalise | Dense | Activate) else _of_image(layer, x)
 
@@ -69,7 +74,7 @@ def _of_image(layer: ChannelsFirst | Conv | Residual | Parallel, x: Array) -> Ar
     return np.concatenate([reduce(_next, inner, x[:, begin:end]) for begin, end, inner in layer.parts], -1)
 
 
-def _next(x: Array, layer: Layer) -> Array:
+def _next(x: Array, layer: Stateless) -> Array:
     return apply(layer, x)
 
 

@@ -50,8 +50,8 @@ def plan_of(graph: Graph) -> Plan:
 def refuse(graph: Graph) -> None:
     """InputError, in one line, for a student that no stable-baselines3 model holds."""
     problem = (
-        _problem_of_options(graph)
-        or _problem_of_layers(graph)
+        _problem_of_layers(graph)
+        or _problem_of_options(graph)
         or _problem_of_observations(graph)
         or _problem_of_actions(graph)
     )
@@ -110,6 +110,11 @@ def _problem_of_options(graph: Graph) -> str:
 
 
 def _problem_of_layers(graph: Graph) -> str:
+    if graph.state_size:
+        return (
+            "the student has a memory (student.kind=gru), and stable-baselines3 has no policy with a GRU "
+            "(RecurrentPPO's is an LSTM); choose onnx, c or torch"
+        )
     first, *rest = graph.layers
     kinds = {layer.kind for layer in rest if isinstance(layer, Activate)}
     expected = [Dense if i % 2 == 0 else Activate for i in range(len(rest))]

@@ -21,14 +21,14 @@ _HEAD = """\
  *
  *     policy_input input = {{0}};     (in C++: policy_input input = {{}};)
  *     policy_output output;
- *     input.{first}[0] = ...;        raw, in the units of the environment: the normaliser is inside
- *     if (policy_act(&input, &output) == POLICY_OK) {{ ... output.action[0] ... }}
+{begin} *     input.{first}[0] = ...;        raw, in the units of the environment: the normaliser is inside
+ *     if (policy_act(&input, {given}&output) == POLICY_OK) {{ ... output.action[0] ... }}
  *
- * C99 or C++, float32. Nothing is allocated, nothing is kept between calls: {threads}.
+ * C99 or C++, float32. Nothing is allocated, nothing is kept between calls{kept}
  * Compile policy.c with the rest and link libm (-lm), or define POLICY_NO_MATH_H for a build without math.h.
  *
  * Flash: {flash} bytes of constants, and the code. RAM: {ram}; the
- * caller's policy_input takes {input} bytes, policy_output {output}. One action: {macs} multiply-accumulates.
+ * caller's policy_input takes {input} bytes, policy_output {output}{memory}. One action: {macs} multiply-accumulates.
  */
 
 #ifndef POLICY_H
@@ -46,7 +46,7 @@ extern "C" {{
 /* What policy_act returns: 0, or the sum of what was wrong. The output is filled in any case. */
 #define POLICY_OK 0
 #define POLICY_NOTHING_ALLOWED 1 /* the mask leaves a choice nothing: its action is the first, allowed or not */
-#define POLICY_NOT_FINITE 2      /* a NaN was observed, or a result overflowed: do not use the action */
+#define POLICY_NOT_FINITE 2      /* a NaN was observed, or a result overflowed: do not use the action{spoiled} */
 
 typedef struct policy_input {{
 {inputs}}} policy_input;
@@ -54,7 +54,7 @@ typedef struct policy_input {{
 typedef struct policy_output {{
 {outputs}}} policy_output;
 
-int policy_act(const policy_input *input, policy_output *output);
+{reset}int policy_act(const policy_input *input, {taken}policy_output *output);
 {noise}
 /* In policy_selftest.c, where you compile it: 0, or 1 + the first of its vectors that policy_act gets wrong. */
 int policy_selftest(void);
@@ -69,6 +69,23 @@ _NOISE = """
 /* A number for `noise`, for a uniform one: 0 < u < 1, one draw for each entry. */
 float policy_noise(float u);
 """
+_STATELESS = {
+    "begin": "", "given": "", "kept": ": {threads}.", "memory": "", "spoiled": "",
+    "reset": "", "taken": "",
+}  # fmt: skip
+_STATE = {
+    "begin": " *     float state[POLICY_STATE_SIZE];\n *     policy_reset(state);           where an episode begins\n",
+    "given": "state, ",
+    "kept": " but in the\n * state, which is yours: call policy_act once for every step of an episode, in their order. "
+    "It may be called\n * from several threads, for several environments, with a state for each.",
+    "memory": ",\n * the state {bytes}",
+    "spoiled": ",\n                                  * and reset the state, which keeps it",
+    "reset": "/* Where an episode begins: forgets everything, whatever the state holds. */\n"
+    "void policy_reset(float *state);\n\n"
+    "/* One step. `state`: POLICY_STATE_SIZE numbers, which are read and written. */\n",
+    "taken": "float *state, ",
+}
+"""What the header says of a policy with a memory."""
 
 
 def header_of(graph: Graph, layout: Layout, source: Source, title: str = "") -> str:
@@ -78,12 +95,16 @@ def header_of(graph: Graph, layout: Layout, source: Source, title: str = "") -> 
     macros = [f"#define {_macro(member)} {member.size}" for member in members]
     if layout.interface.distribution:
         macros.append(f"#define POLICY_OUTPUTS {graph.head.size}")
+    if graph.state_size:
+        macros.append(f"#define POLICY_STATE_SIZE {graph.state_size}")
+    threads = _STATIC_THREADS if source.static else "it may be called from several threads"
+    of_state = _STATE if graph.state_size else _STATELESS
     return _HEAD.format(
+        **{key: text.format(bytes=4 * graph.state_size, threads=threads) for key, text in of_state.items()},
         title=remark(title) or "A policy as C, written by policykd.",
         yours=YOURS,
         first=layout.inputs[0].name,
         flash=source.flash,
-        threads=_STATIC_THREADS if source.static else "it may be called from several threads",
         ram=f"{source.static} bytes of static arrays" if source.static else _ON_STACK.format(source.stack),
         input=layout.input_type.itemsize,
         output=layout.output_type.itemsize,

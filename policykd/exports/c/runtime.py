@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from policykd.exports.c.gru import DRIVER as DRIVER_WITH_STATE
 from policykd.exports.c.layout import Layout
 from policykd.exports.graph import Array, Feed
-from policykd.exports.interface import Interface
+from policykd.exports.interface import STATE_OUT, Interface
 from policykd.spine.errors import InputError, brief
 
 FILES = ("policy.h", "policy.c")
@@ -53,10 +54,13 @@ class CRuntime:
     name: str
 
     def __call__(self, feed: Feed) -> dict[str, Array]:
-        """`action` [B, *action shape], int64 for choices, and each output of the distribution [B, M], float32."""
+        """`action` [B, *action shape], int64 for choices, each output of the distribution [B, M], and the next state
+        [B, H], float32."""
         records = self.layout.records(feed.observations, feed.mask, feed.noise)
         results = np.zeros(len(records), self.layout.output_type)
-        status = self.library.policy_batch(len(records), records.ctypes.data, results.ctypes.data)
+        state = _states(feed, self.layout.interface.state_size)
+        between = [part.ctypes.data for part in state]
+        status = self.library.policy_batch(len(records), records.ctypes.data, *between, results.ctypes.data)
         if status & NOTHING_ALLOWED:
             raise InputError(f"{self.name}: an action mask allows nothing in a choice; every choice needs one action")
         interface = self.layout.interface
@@ -64,7 +68,7 @@ class CRuntime:
         action = found["action"].reshape(len(records), *interface.action.shape)
         if interface.kind != "numbers":
             action = action.astype(np.int64 if interface.kind == "choices" else interface.action.dtype)
-        return found | {"action": action}
+        return found | {"action": action} | ({STATE_OUT: state[0]} if state else {})
 
 
 def compiled(folder: Path, interface: Interface) -> CRuntime:
@@ -79,18 +83,33 @@ def compiled(folder: Path, interface: Interface) -> CRuntime:
                 shutil.copyfile(folder / file, work / file)
             except OSError as error:
                 raise InputError(f"{folder / file}: cannot be read ({error.strerror}); export again") from None
-        (work / "driver.c").write_text(_DRIVER, "ascii")
+        (work / "driver.c").write_text(DRIVER_WITH_STATE if interface.state_size else _DRIVER, "ascii")
         _compile([*compiler(), *_flags(), "policy.c", "driver.c", "-o", name, "-lm"], work, str(folder / "policy.c"))
         library = ctypes.CDLL(str(work / name))
-    library.policy_batch.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
-    found = (library.policy_bytes(0), library.policy_bytes(1))
-    expected = (layout.input_type.itemsize, layout.output_type.itemsize)
+    size = interface.state_size
+    library.policy_batch.argtypes = [ctypes.c_int, *[ctypes.c_void_p] * (4 if size else 2)]
+    found = tuple(library.policy_bytes(what) for what in range(3 if size else 2))
+    expected = (layout.input_type.itemsize, layout.output_type.itemsize, 4 * size)[: len(found)]
     if found != expected:
         raise InputError(
-            f"{folder / 'policy.h'}: its inputs and outputs take {found[0]} and {found[1]} bytes, but those of the "
-            f"manifest {expected[0]} and {expected[1]}: the files do not belong together, export again"
+            f"{folder / 'policy.h'}: its inputs and outputs take {_sizes(found)} bytes, but those of the "
+            f"manifest {_sizes(expected)}: the files do not belong together, export again"
         )
     return CRuntime(library, layout, str(folder / "policy.c"))
+
+
+def _sizes(found: tuple[int, ...]) -> str:
+    return " and ".join(map(str, found))
+
+
+def _states(feed: Feed, size: int) -> tuple[Array, ...]:
+    """States [B, H], which are written over, and where they begin anew, [B]; nothing without a memory."""
+    n = len(feed)
+    if not size:
+        return ()
+    state = np.zeros((n, size), np.float32) if feed.state is None else np.array(feed.state, np.float32, order="C")
+    start = np.zeros(n, np.uint8) if feed.start is None else np.ascontiguousarray(feed.start, np.uint8)
+    return state, start
 
 
 def compiler() -> list[str]:

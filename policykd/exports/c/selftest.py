@@ -22,6 +22,7 @@ class SelfTest:
 
     Numbers: |found - action| <= atol + rtol * |action|; both broadcast to [A]. Choices and bits: equal, except where
     `margin` [B, K] is below `min_margin` ([K] or one number): there float32 need not tell the best two apart.
+    Of a policy with a memory the rows are whole sequences, one behind the other; `feed.start`: where episodes begin.
     """
 
     feed: Feed
@@ -60,6 +61,13 @@ def _text(graph: Graph, layout: Layout, test: SelfTest) -> str:
         extra = "/* 0 where the best two choices are too close for float32 */\n"
         extra += constant("policy_clear", clear, "uint8_t")
         wrong = "if (policy_clear[i][j] && output.action[j] != policy_expected[i][j]) {"
+    state, reset, given = "", "", ""
+    if graph.state_size:
+        assert test.feed.start is not None
+        begins = constant("policy_begins", test.feed.start.astype(np.uint8), "uint8_t")
+        extra += f"/* 1 where an episode begins */\n{begins}"
+        state, given = "    float state[POLICY_STATE_SIZE];\n", "state, "
+        reset = "        if (i == 0 || policy_begins[i]) {\n            policy_reset(state);\n        }\n"
     return (
         f"/* Test vectors for policy.c, for the device: policy_selftest() returns 0 where all {n} agree.\n *\n"
         f" * {YOURS}\n */\n\n"
@@ -68,8 +76,10 @@ def _text(graph: Graph, layout: Layout, test: SelfTest) -> str:
         f"{constant('policy_expected', expected, ctype)}\n{extra}\n"
         "int policy_selftest(void)\n{\n"
         "    policy_output output;\n"
+        f"{state}"
         f"    for (int i = 0; i < {n}; ++i) {{\n"
-        "        if (policy_act(policy_inputs + i, &output) != POLICY_OK) {\n"
+        f"{reset}"
+        f"        if (policy_act(policy_inputs + i, {given}&output) != POLICY_OK) {{\n"
         "            return i + 1;\n        }\n"
         "        for (int j = 0; j < POLICY_ACTION_SIZE; ++j) {\n"
         f"            {wrong}\n"

@@ -9,8 +9,10 @@ import numpy as np
 
 from policykd.exports.c.arithmetic import functions, needed_by_noise, noise
 from policykd.exports.c.conv import write_channels_first, write_conv
+from policykd.exports.c.gru import RESET, SIGMOID, gru
 from policykd.exports.c.layout import Layout
 from policykd.exports.c.nested import write_parallel, write_residual
+from policykd.exports.c.sums import add_products
 from policykd.exports.c.text import LARGEST, YOURS, constant, literal
 from policykd.exports.graph import (
     Activate,
@@ -24,12 +26,10 @@ from policykd.exports.graph import (
     Parallel,
     Residual,
 )
+from policykd.exports.gru import Gru
 from policykd.exports.interface import interface_of
 from policykd.exports.layers import walk
 
-BLOCK = 64
-"""Inputs of a wide layer are summed in blocks of so many: one sum of 8,192 float32 numbers is 10 times less exact."""
-_WIDE = 256
 _CLIP = """\
 static float policy_clip(float x, float low, float high)
 {
@@ -105,6 +105,8 @@ def _layers(parts: _Parts, layers: tuple[Layer, ...], name: str = "") -> None:
             _normalise(parts, index, layer)
         elif isinstance(layer, Dense):
             _dense(parts, index, layer)
+        elif isinstance(layer, Gru):
+            gru(parts, index, layer)
         elif isinstance(layer, Activate):
             _activate(parts, layer)
         elif isinstance(layer, ChannelsFirst):
@@ -161,34 +163,7 @@ def _dense(parts: _Parts, index: str, layer: Dense) -> None:
     x, y = parts.now, parts.free
     parts.need(y, columns)
     parts.say(f"for (int j = 0; j < {columns}; ++j) {{", f"    {y}[j] = policy_bias_{index}[j];", "}")
-    if rows <= _WIDE:
-        parts.say(
-            f"for (int i = 0; i < {rows}; ++i) {{",
-            f"    const float x = {x}[i];",
-            f"    for (int j = 0; j < {columns}; ++j) {{",
-            f"        {y}[j] += x * policy_weight_{index}[i][j];",
-            "    }",
-            "}",
-        )
-    else:
-        parts.need("c", columns)
-        parts.say(
-            f"for (int k = 0; k < {rows}; k += {BLOCK}) {{ /* block by block: the sums of many numbers stay exact */",
-            f"    const int end = k + {BLOCK} < {rows} ? k + {BLOCK} : {rows};",
-            f"    for (int j = 0; j < {columns}; ++j) {{",
-            "        c[j] = 0.0f;",
-            "    }",
-            "    for (int i = k; i < end; ++i) {",
-            f"        const float x = {x}[i];",
-            f"        for (int j = 0; j < {columns}; ++j) {{",
-            f"            c[j] += x * policy_weight_{index}[i][j];",
-            "        }",
-            "    }",
-            f"    for (int j = 0; j < {columns}; ++j) {{",
-            f"        {y}[j] += c[j];",
-            "    }",
-            "}",
-        )
+    add_products(parts, x, f"policy_weight_{index}", (rows, columns), f"{y}[j]")
     parts.now, parts.width = y, columns
 
 
@@ -284,6 +259,8 @@ def _text(parts: _Parts) -> str:
     body = "\n".join(parts.body)
     law = parts.graph.head.law if parts.graph.stochastic else None
     names = [name for name in ("tanh",) if f"policy_{name}(" in body] + (needed_by_noise(law) if law else [])
+    size = parts.graph.state_size
+    state = "float *state, " if size else ""
     buffers = ", ".join(f"{name}[{size}]" for name, size in parts.sizes.items() if size)
     kind = "static float" if parts.static else "float"
     return (
@@ -292,7 +269,8 @@ def _text(parts: _Parts) -> str:
         + functions(names)
         + "".join(f"{text}\n" for text in parts.constants)
         + (_CLIP if "policy_clip(" in body else "")
-        + "int policy_act(const policy_input *input, policy_output *output)\n{\n"
+        + (SIGMOID + RESET.format(size=size) if size else "")
+        + f"int policy_act(const policy_input *input, {state}policy_output *output)\n{{\n"
         + f"    {kind} {buffers};\n    int status = POLICY_OK;\n\n{body}\n    return status;\n}}\n"
         + (f"\n{noise(law)}" if law else "")
     )

@@ -33,6 +33,19 @@ int main(void)
     return policy_act(&input, &output); /* 0, and output.action in the units of the environment */
 }
 """
+EXAMPLE_WITH_STATE = """\
+/* cc -std=c99 -O2 main.c policy.c -lm */
+#include "policy.h"
+
+int main(void)
+{
+    policy_input input = {0}; /* raw observations; its arrays are listed in policy.h */
+    policy_output output;
+    float state[POLICY_STATE_SIZE];
+    policy_reset(state);                      /* where an episode begins */
+    return policy_act(&input, state, &output); /* every step: 0, and output.action in the units of the environment */
+}
+"""
 
 
 def check(graph: Graph, options: Options) -> None:
@@ -56,16 +69,18 @@ def check(graph: Graph, options: Options) -> None:
 
 def write(graph: Graph, folder: Path, options: Options) -> dict[str, Any]:
     """policy.h and policy.c. Facts: `flash_bytes` of constants (the code comes on top), `stack_bytes` of arrays in
-    `policy_act` (of images `static_bytes` instead), `ram_bytes` (those, and one input and one output), `macs`."""
+    `policy_act` (of images `static_bytes` instead), `ram_bytes` (those, one input, one output and one state),
+    `macs`."""
     layout, source = Layout(interface_of(graph)), source_of(graph)
     texts = (header_of(graph, layout, source, str(options.metadata.get("title", ""))), source.text)
     for name, text in zip(FILES, texts, strict=True):
         write_atomic(folder / name, text.encode("ascii"))
-    structs = layout.input_type.itemsize + layout.output_type.itemsize
+    structs = layout.input_type.itemsize + layout.output_type.itemsize + 4 * graph.state_size
     return {
         "files": list(FILES),
         "inside": _inside(graph),
-        "outside": ["drawing uniform numbers for the noise"] if graph.stochastic else [],
+        "outside": ["drawing uniform numbers for the noise"] * graph.stochastic
+        + ["a state for each environment, and its reset"] * bool(graph.state_size),
         "bytes": sum(map(len, texts)),
         "flash_bytes": source.flash,
         "stack_bytes": source.stack,
@@ -95,9 +110,11 @@ def _inside(graph: Graph) -> list[str]:
 
 
 def prove(graph: Graph, vectors: Vectors, tolerance: Tolerance, folder: Path) -> None:
-    """policy_selftest.c: the test vectors, for the device."""
+    """policy_selftest.c: the test vectors, for the device; sequences one behind the other."""
     bound = tolerance.action
     none = np.zeros(1)
     absolute, relative = (none, none) if bound is None else (bound.absolute, bound.relative)
+    if vectors.lanes:
+        vectors = vectors.rows(np.arange(len(vectors.feed)).reshape(-1, vectors.lanes).T.ravel())
     test = SelfTest(vectors.feed, vectors.action, absolute, relative, vectors.margin, tolerance.margin)
     write_selftest(graph, test, folder)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from policykd.exports.graph import Array, Feed, Graph
-from policykd.exports.interface import ACTION, MASK, NOISE, Interface, Runtime
+from policykd.exports.interface import MASK, NOISE, START, STATE_IN, Interface, Runtime
 from policykd.exports.onnx_graph import model_of
 from policykd.exports.targets.table import Options
 from policykd.spine.errors import InputError, brief
@@ -28,6 +28,20 @@ for value in session.get_inputs():
     dtype = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(bool)": np.bool_}[value.type]
     feeds[value.name] = np.ones([1, *value.shape[1:]], dtype)
 print(session.run(["action"], feeds)[0])  # in the units of the environment
+"""
+EXAMPLE_WITH_STATE = """\
+import numpy as np
+import onnxruntime
+
+session = onnxruntime.InferenceSession("{name}.onnx")
+feeds = {}  # raw observations, in batches, by the names of the inputs
+for value in session.get_inputs():
+    dtype = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(bool)": np.bool_}[value.type]
+    feeds[value.name] = np.ones([1, *value.shape[1:]], dtype)  # episode_start: nothing is known from before
+for step in range(3):
+    action, feeds["state_in"] = session.run(["action", "state_out"], feeds)
+    feeds["episode_start"] = np.zeros(1, np.bool_)  # True again where an episode begins
+    print(action)  # in the units of the environment
 """
 FILE = "policy.onnx"
 OPSETS = range(11, 22)
@@ -73,7 +87,7 @@ def write(graph: Graph, folder: Path, options: Options) -> dict[str, Any]:
     return {
         "files": [FILE],
         "inside": _inside(graph),
-        "outside": ["drawing the noise"] if graph.stochastic else [],
+        "outside": ["drawing the noise"] * graph.stochastic + ["carrying the state"] * bool(graph.state_size),
         "bytes": path.stat().st_size,
         "opset": options.opset,
         "ir_version": found.ir_version,
@@ -111,7 +125,7 @@ class OnnxRuntime:
     name: str
 
     def __call__(self, feed: Feed) -> dict[str, Array]:
-        """`action` [B, *action shape] and each output of the distribution [B, M]."""
+        """`action` [B, *action shape], each output of the distribution [B, M] and the next state [B, H]."""
         rows = [self._run(feed.rows(slice(at, at + _ROWS))) for at in range(0, max(len(feed), 1), _ROWS)]
         return {key: np.concatenate([part[key] for part in rows]) for key in rows[0]}
 
@@ -122,7 +136,11 @@ class OnnxRuntime:
             feeds[MASK] = np.asarray(feed.mask, np.bool_)
         if self.interface.noise_size:
             feeds[NOISE] = np.asarray(feed.noise, np.float32)
-        names = [ACTION, *self.interface.distribution]
+        if self.interface.state_size:
+            nothing, n = np.zeros((len(feed), self.interface.state_size), np.float32), len(feed)
+            feeds[STATE_IN] = nothing if feed.state is None else np.asarray(feed.state, np.float32)
+            feeds[START] = np.zeros(n, np.bool_) if feed.start is None else np.asarray(feed.start, np.bool_)
+        names = list(self.interface.outputs)
         try:
             found = self.session.run(names, {key: np.ascontiguousarray(value) for key, value in feeds.items()})
         except Exception as error:  # ONNX Runtime's exceptions have no base of their own
@@ -148,11 +166,14 @@ def _check_safe(data: bytes, interface: Interface) -> None:
     expected = {port.name: port.shape for port in interface.ports}
     expected |= {MASK: (interface.mask_size,)} if interface.mask_size else {}
     expected |= {NOISE: (interface.noise_size,)} if interface.noise_size else {}
+    expected |= {STATE_IN: (interface.state_size,), START: ()} if interface.state_size else {}
     inputs = [value.name for value in model.graph.input]
     outputs = [value.name for value in model.graph.output]
-    if inputs != list(expected) or outputs != [ACTION, *interface.distribution]:
+    if inputs != list(expected) or outputs != list(interface.outputs):
         found = brief(", ".join([*inputs, "to", *outputs]))
-        raise UnsafeError(f"goes from {found}, but the manifest from {', '.join(expected)} to {ACTION}")
+        raise UnsafeError(
+            f"goes from {found}, but the manifest from {', '.join(expected)} to {', '.join(interface.outputs)}"
+        )
     for value in model.graph.input:
         shape = value.type.tensor_type.shape
         shape.ClearField("dim")

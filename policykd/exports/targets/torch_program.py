@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from policykd.exports.graph import Array, Feed, Graph
-from policykd.exports.interface import ACTION, MASK, NOISE, Interface, Runtime, interface_of
+from policykd.exports.interface import MASK, NOISE, START, STATE_IN, Interface, Runtime, interface_of
 from policykd.exports.module import GraphModule, input_dtype, inputs_of, named
 from policykd.exports.pickled import write_program
 from policykd.exports.targets.table import Options
@@ -24,6 +24,17 @@ policy = torch.export.load("{name}.pt2").module()
 # raw units, [batch, ...]: one tensor for each input, in the manifest's order
 action, *others = policy({call})
 print(action)  # in the environment's units
+"""
+EXAMPLE_WITH_STATE = """\
+import torch
+
+policy = torch.export.load("{name}.pt2").module()
+# raw units, [batch, ...]: one tensor for each input, in the manifest's order, then state_in and episode_start
+inputs = [{call}]
+for step in range(3):
+    action, *others, state = policy(*inputs)
+    inputs[-2:] = [state, torch.zeros(1, dtype=torch.bool)]  # True again where an episode begins
+    print(action)  # in the environment's units
 """
 _BATCH = 2  # of the example; torch.export takes 1 for a constant
 
@@ -44,16 +55,14 @@ def write(graph: Graph, folder: Path, options: Options) -> dict[str, Any]:
         program = torch.export.export(module, example, dynamic_shapes=shapes, strict=False)
     size = write_program(folder / FILE, program)
     extra = [name for name, n in ((MASK, contract.mask_size), (NOISE, contract.noise_size)) if n]
-    names = [*(port.name for port in contract.ports), *extra]
+    names = [*(port.name for port in contract.ports), *extra, *([STATE_IN, START] if contract.state_size else [])]
     return {
         "files": [FILE],
         "inside": ["normaliser", "network", "action"],
-        "outside": [],
+        "outside": ["carrying the state"] if graph.state_size else [],
         "bytes": size,
         "inputs": [_described(name, tensor) for name, tensor in zip(names, example, strict=True)],
-        "outputs": [
-            _described(name, tensor) for name, tensor in zip((ACTION, *contract.distribution), outputs, strict=True)
-        ],
+        "outputs": [_described(name, tensor) for name, tensor in zip(contract.outputs, outputs, strict=True)],
         "call": ", ".join(f"torch.ones({[1, *x.shape[1:]]}, dtype={x.dtype})" for x in example),
         "torch": torch.__version__.partition("+")[0],
     }

@@ -298,7 +298,7 @@ def test_a_right_program_that_adds_in_another_order_passes(name: str, tmp_path: 
 def test_another_policy_is_caught_in_the_loop(tmp_path: Path) -> None:
     import gymnasium as gym
 
-    from policykd.exports.verify import Check, play
+    from policykd.exports.verify import Check, Stage, play
     from policykd.learn.session import Work
     from policykd.rollout.envs import EnvSpec
     from policykd.spine.stop import NeverStop
@@ -312,11 +312,11 @@ def test_another_policy_is_caught_in_the_loop(tmp_path: Path) -> None:
         action_map(env.action_space, unscale=False), env.observation_space, env.action_space,
     )  # fmt: skip
     folder = Path(api.export(good, "onnx", tmp_path / "out", how=SYNTHETIC)[0]["folder"])
-    manifest, work, spec = read_manifest(folder), Work(NullTracker(), NeverStop()), EnvSpec("CartPole-v1")
+    manifest, work, stage = read_manifest(folder), Work(NullTracker(), NeverStop()), Stage(EnvSpec("CartPole-v1"), good)
     graph = graph_of(good)
-    assert play(manifest, lambda feed: {"action": run(graph, feed).action}, good, spec, Check(5), work)["equal"] == 5
+    assert play(manifest, lambda feed: {"action": run(graph, feed).action}, good, stage, Check(5), work)["equal"] == 5
     with pytest.raises(InputError, match=r"in the loop the onnx artifact returns .*, the student 500 "):
-        play(manifest, lambda feed: {"action": 1 - run(graph, feed).action}, good, spec, Check(5), work)
+        play(manifest, lambda feed: {"action": 1 - run(graph, feed).action}, good, stage, Check(5), work)
 
 
 FIGURES: list[Any] = [

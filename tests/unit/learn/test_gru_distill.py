@@ -39,8 +39,9 @@ def test_it_learns_a_teacher_and_remembers_in_every_use(tmp_path: Path, capsys: 
     assert load_student(run.folder).footprint == run.student.footprint
     judged = api.evaluate(str(run.folder), how=Judging(episodes=5))
     assert judged["return"]["mean"] > 400
-    assert main(["export", str(run.folder), "--to", "c"]) == 2
-    assert "kind gru" in capsys.readouterr().err
+    assert main(["export", str(run.folder), "--to", "onnx", "--episodes", "2"]) == 0
+    assert main(["export", str(run.folder), "--to", "sb3"]) == 2
+    assert "has a memory (student.kind=gru)" in capsys.readouterr().err
 
 
 def test_a_stopped_run_continues_bit_for_bit(tmp_path: Path) -> None:
