@@ -61,9 +61,10 @@ def members_of(config: StudentConfig) -> list[MemberSpec]:
     widths = config.width if isinstance(config.width, list) else [config.width]
     depths = config.depth if isinstance(config.depth, list) else [config.depth]
     specs = set()
+    kind = "mlp" if config.kind == "linear" else config.kind
     for width, depth, seed in product(widths, depths, range(config.seeds)):
         assert isinstance(width, int)
-        specs.add(MemberSpec(depth, width if depth else 0, seed, config.kind))
+        specs.add(MemberSpec(depth, width if depth else 0, seed, kind))
     return sorted(specs)
 
 

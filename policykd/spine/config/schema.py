@@ -49,9 +49,9 @@ class EnvConfig(Section):
 class StudentConfig(Section):
     """The student's architecture. A list trains a family: every width x depth x seed, on one shared data set."""
 
-    kind: Literal["mlp", "gru"] = "mlp"
-    """mlp: `depth` hidden layers. gru: a memory of `width` numbers and a linear head, for what one observation does not
-    tell."""
+    kind: Literal["mlp", "linear", "gru"] = "mlp"
+    """mlp: `depth` hidden layers. linear: an mlp without any. gru: a memory of `width` numbers and a linear head, for
+    what one observation does not tell."""
     width: Auto | Width | Annotated[list[Width], Field(min_length=1)] = "auto"
     """Units of each hidden layer; numbers that a gru remembers."""
     depth: Depth | Annotated[list[Depth], Field(min_length=1)] = 2
@@ -64,10 +64,19 @@ class StudentConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_recurrent_layer(cls, given: Any) -> Any:
-        if isinstance(given, dict) and given.get("kind") == "gru":
+    def _of_kind(cls, given: Any) -> Any:
+        """The defaults of a kind; a linear student is the mlp of depth 0."""
+        kind = given.get("kind") if isinstance(given, dict) else None
+        if kind == "gru":
             return {"depth": 1, **given}
-        return given
+        if kind != "linear":
+            return given
+        for name, none in (("depth", (0, [0])), ("width", ("auto",))):
+            if given.get(name, none[0]) not in none:
+                raise ValueError(
+                    f"{name} {given[name]}: a linear student has no hidden layers: leave student.{name} out"
+                )
+        return {**given, "kind": "mlp", "depth": 0}
 
     @model_validator(mode="after")
     def _fits_kind(self) -> Self:
