@@ -18,11 +18,13 @@ from torch import Tensor
 
 from policykd.loss.distributions import Distribution
 from policykd.spine.config.schema import StudentConfig
+from policykd.spine.packing import Packing
 from policykd.spine.seeding import SeedKey
 from policykd.spine.types import Footprint
+from policykd.students.encoders import planned
 
 Activation = Literal["tanh", "relu"]
-Kind = Literal["mlp", "gru"]
+Kind = Literal["mlp", "gru", "cnn", "multi"]
 # Multiply-accumulates per state that cost as much as the kernel launches of one more group (measured on one CPU core:
 # about 0.15 ms of launches against about 15 G multiply-accumulates/s at batch 256, forward and backward).
 _GROUP_OVERHEAD_MACS = 4000
@@ -33,21 +35,29 @@ class MemberSpec:
     """One architecture of the family; `seed` numbers members that differ by their initial weights only.
 
     `kind` mlp: `depth` hidden layers of `width` units. gru: one recurrent layer of `width` units (depth 1), and a
-    linear head.
+    linear head. cnn, multi: convolutions of the kind `conv` with `channels` maps and more, and of what is no image a
+    layer of `width` units, before the layers of an mlp.
     """
 
     depth: int
     width: int
     seed: int = 0
     kind: Kind = "mlp"
+    channels: int = 0
+    conv: Literal["", "nature", "impala"] = ""
 
     def sizes(self, n_inputs: int, n_outputs: int) -> list[tuple[int, int]]:
         """(inputs, outputs) of each dense layer of an MLP."""
         hidden = [self.width] * self.depth
         return list(zip([n_inputs, *hidden], [*hidden, n_outputs], strict=True))
 
-    def footprint(self, n_inputs: int, n_outputs: int) -> Footprint:
-        """Parameters and multiply-accumulates, known before training starts."""
+    def footprint(self, observed: int | Packing, n_outputs: int) -> Footprint:
+        """Parameters and multiply-accumulates, known before training starts, for this many inputs, or for observations
+        of this packing, which convolutions need to know."""
+        if self.kind in ("cnn", "multi"):
+            assert isinstance(observed, Packing)
+            return planned(self, observed, n_outputs).footprint
+        n_inputs = observed if isinstance(observed, int) else observed.n_features
         if self.kind == "gru":
             macs = 3 * self.width * (n_inputs + self.width) + self.width * n_outputs
             return Footprint(params=macs + 4 * self.width + n_outputs, constants=2 * n_inputs, macs=macs)
@@ -57,14 +67,18 @@ class MemberSpec:
 
 
 def members_of(config: StudentConfig) -> list[MemberSpec]:
-    """Every width x depth x seed, without repetition (a linear policy has no width)."""
+    """Every width x depth x channels x seed, without repetition (a linear policy has no width)."""
     widths = config.width if isinstance(config.width, list) else [config.width]
     depths = config.depth if isinstance(config.depth, list) else [config.depth]
-    specs = set()
     kind = "mlp" if config.kind == "linear" else config.kind
-    for width, depth, seed in product(widths, depths, range(config.seeds)):
-        assert isinstance(width, int)
-        specs.add(MemberSpec(depth, width if depth else 0, seed, kind))
+    images = kind in ("cnn", "multi")
+    conv = config.conv if images else ""
+    channels = config.channels if isinstance(config.channels, list) else [config.channels]
+    specs = set()
+    for width, depth, maps, seed in product(widths, depths, channels if images else [0], range(config.seeds)):
+        assert isinstance(width, int) and isinstance(maps, int)
+        used = depth or kind == "multi"  # by hidden layers, or by the encoders of vectors
+        specs.add(MemberSpec(depth, width if used else 0, seed, kind, maps, conv))
     return sorted(specs)
 
 
@@ -116,6 +130,10 @@ class Family:
 
     def __len__(self) -> int:
         return len(self.specs)
+
+    def footprint(self, index: int) -> Footprint:
+        """The member's size."""
+        return self.specs[index].footprint(self.n_inputs, self.n_means)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Distribution parameters [S, B, P] for normalised inputs [B, O] shared by all, or [S, B, O] one each."""
