@@ -7,17 +7,24 @@ from torch import Tensor
 
 
 class Dataset:
-    """Normalised student inputs [M, O] and teacher parameters [M, P], float32.
+    """Normalised student inputs [M, O], of `dtype`, and teacher parameters [M, P], float32.
 
     A ring of at most `max_states`; its memory grows by doubling, so that a short run does not pay for the bound.
     """
 
-    def __init__(self, n_inputs: int, n_params: int, max_states: int, device: torch.device | str) -> None:
+    def __init__(
+        self,
+        n_inputs: int,
+        n_params: int,
+        max_states: int,
+        device: torch.device | str,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         self.max_states = max_states
         self.dropped = 0
         self._size = 0
         self._next = 0
-        self._inputs = torch.empty(0, n_inputs, device=device)
+        self._inputs = torch.empty(0, n_inputs, device=device, dtype=dtype)
         self._params = torch.empty(0, n_params, device=device)
 
     def __len__(self) -> int:

@@ -19,6 +19,8 @@ from policykd.spine.wrappers import written
 from policykd.students.family import members_of
 from policykd.students.view import View
 
+_CHANNELS = 8  # of a student's first convolution: a quarter of those of Mnih et al. 2015
+_WIDTH_OF_IMAGES = 64  # of a student's layers beside or behind convolutions at most
 _STEPS_PER_ROUND = 4096
 _LEAST_ENVS = 4
 _GATE_TIMESTEPS = 400_000  # of one attempt to show that a student holds what is demanded
@@ -41,7 +43,11 @@ def resolve(config: Config, info: TeacherInfo, teacher: TeacherPolicy, spec: Env
     width = student.width
     if width == "auto":
         width = default_width(n_inputs, teacher.distribution.n_means, info)
-    student = student.model_copy(update={"width": width})
+    images = student.kind in ("cnn", "multi")
+    channels = (_CHANNELS if student.channels in ("auto", None) else student.channels) if images else None
+    if images and student.width == "auto":
+        width = min(width, _WIDTH_OF_IMAGES)
+    student = student.model_copy(update={"width": width, "channels": channels})
     # of a search only some members drive at a time
     drivers = 1 if config.search is None or isinstance(config.rollout.n_envs, int) else config.search.drivers
     members = len(members_of(student)) if config.search is None else drivers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from policykd.learn.families import sees_images
 from policykd.spine.config.schema import Config
 from policykd.students.family import MemberSpec, members_of
 from policykd.students.view import View
@@ -11,16 +12,18 @@ from policykd.teachers.base import Teacher
 def notes_of(config: Config, teacher: Teacher) -> list[str]:
     """The notes of a run whose configuration has no `auto` left."""
     view = View.of(config.student.keys, teacher.observation_space, teacher.packing)
-    n_inputs, n_means = view.packing.n_features, teacher.distribution.n_means
+    n_means = teacher.distribution.n_means
 
     def params(spec: MemberSpec) -> int:
-        return spec.footprint(n_inputs, n_means).params
+        return spec.footprint(view.packing, n_means).params
 
     smallest = min(map(params, members_of(config.student)))
     theirs = teacher.info.footprint.params
     if not theirs or smallest < theirs:  # nothing is known of a function's size
         return []
     line = f"student: the smallest has {smallest:,} parameters, no fewer than the teacher's {theirs:,}"
+    if sees_images(config.student.kind):
+        return [f"{line}: choose a smaller student.channels, student.width or student.depth"]
     linear = params(MemberSpec(0, 0, 0))
     if linear >= theirs:
         return [f"{line}, and none can be smaller: a linear one has {linear:,}"]

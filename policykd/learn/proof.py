@@ -165,19 +165,20 @@ def frontier(
     """frontier.json of a family: every member at its best judged round, on the selection seeds."""
     baseline = session.baseline
     teacher, random = (float(np.mean(baseline[f"{name}_returns"])) for name in ("teacher", "random"))
-    n_inputs, n_means = len(distilled.student.normaliser.mean), session.teacher.distribution.n_means
+    packing, n_means = session.view.packing, session.teacher.distribution.n_means
     keep, margin = session.config.gate.keep, session.config.gate.margin
     members = []
     for index, spec in enumerate(family_specs):
         best = distilled.selection.best_of(index)
         held = (distilled.selection.returns[best.round][index] - random) / (teacher - random)
-        size = spec.footprint(n_inputs, n_means)
+        size = spec.footprint(packing, n_means)
         chosen = index == distilled.member
         members.append(
             {
                 "width": spec.width,
                 "depth": spec.depth,
                 "seed": spec.seed,
+                **({"channels": spec.channels} if spec.channels else {}),
                 "params": size.params,
                 "constants": size.constants,
                 "macs": size.macs,

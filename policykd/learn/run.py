@@ -11,6 +11,7 @@ import torch
 
 from policykd.learn.defaults import refuse_shared_seeds
 from policykd.learn.disturbing import randomisable
+from policykd.learn.families import refuse_unfit
 from policykd.learn.methods.distill import distill
 from policykd.learn.notes import notes_of
 from policykd.learn.proof import Proved, analysed, build_result, frontier, prove
@@ -25,7 +26,6 @@ from policykd.spine.config.schema import Config
 from policykd.spine.device import resolve_device
 from policykd.spine.errors import InputError, Interrupted
 from policykd.spine.files import read_json, write_atomic, write_json
-from policykd.spine.spaces import describe_space
 from policykd.spine.stop import StopFlag
 from policykd.spine.tracker import Fanout, TensorBoardTracker, Tracker
 from policykd.students.family import members_of
@@ -37,7 +37,6 @@ from policykd.teachers.load import HUB, load_teacher
 
 _LIVE = "live "
 STUDENT = "student.safetensors"
-MAX_INPUTS = 8192  # of a student: the labelled states of a run lie in memory
 
 
 @dataclass(frozen=True)
@@ -87,12 +86,7 @@ def open_task(config: Config, teacher: Any, env: Callable[..., Any] | None) -> T
     named = teacher if teacher is not None else config.teacher
     loaded = load_teacher(named, env_id=config.env.id, vec_normalize=config.vec_normalize, trust=config.trust)
     view = View.of(config.student.keys, loaded.observation_space, loaded.packing)
-    if view.packing.n_features > MAX_INPUTS:
-        raise InputError(
-            f"{loaded.info.source}: observes {view.packing.n_features} numbers "
-            f"({describe_space(view.space)[:80]}), and students of this version, which are MLPs, take at "
-            f"most {MAX_INPUTS}: use a teacher that was trained on smaller observations"
-        )
+    refuse_unfit(config.student.kind, view, loaded.info.source)
     if env is not None:
         spec = factory_spec(env, config.env)
     else:

@@ -11,7 +11,7 @@ from torch import Tensor
 from policykd.evaluation.episodes import policy_actor, run_episodes
 from policykd.learn.session import Session
 from policykd.students.family import Family
-from policykd.students.recurrent import GruFamily
+from policykd.students.parted import PartedFamily
 
 if TYPE_CHECKING:
     from policykd.learn.states import LearningState
@@ -31,11 +31,11 @@ class Selection:
     returns: dict[int, list[float]] = field(default_factory=dict)
     snapshots: dict[int, Tensor] = field(default_factory=dict)
 
-    def best(self, family: Family | GruFamily) -> Choice:
+    def best(self, family: Family | PartedFamily) -> Choice:
         """The highest mean return; among equals the smaller member, then the later round."""
 
         def rank(choice: Choice) -> tuple[float, int, int]:
-            size = family.specs[choice.member].footprint(family.n_inputs, family.n_means).params
+            size = family.footprint(choice.member).params
             return self.returns[choice.round][choice.member], -size, choice.round
 
         return max((Choice(r, m) for r in self.returns for m in range(len(family))), key=rank)

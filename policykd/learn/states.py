@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from policykd.data.dataset import Dataset
+from policykd.data.records import RecordDataset
 from policykd.data.sequences import SequenceDataset
 from policykd.evaluation.agreement import agreement
+from policykd.learn.families import dataset_of, family_of, student_of, student_with
 from policykd.learn.selection import Selection
 from policykd.learn.session import Session
 from policykd.learn.update import Learner
@@ -21,10 +23,12 @@ from policykd.loss.losses import make_loss
 from policykd.rollout.kernels import Members
 from policykd.rollout.recurrent import GruMembers
 from policykd.spine.errors import InputError
+from policykd.spine.types import Array
+from policykd.students.convolved import ConvFamily
+from policykd.students.encoders import normaliser_places
 from policykd.students.family import Family, MemberSpec, members_of
-from policykd.students.gru import GruStudent
-from policykd.students.mlp import MlpStudent
 from policykd.students.normaliser import Normaliser
+from policykd.students.parted import PartedFamily
 from policykd.students.recurrent import GruFamily
 from policykd.students.student import Student
 from policykd.students.subset import carried, subset
@@ -45,7 +49,7 @@ class LearningState:
     """Everything that a round changes. `normaliser` is None until round 0 has been seen, unless the teacher has one."""
 
     session: Session
-    family: Family | GruFamily
+    family: Family | PartedFamily
     learner: Learner
     dataset: Dataset | SequenceDataset
     normaliser: Normaliser | None
@@ -73,6 +77,7 @@ class LearningState:
         family = self.family if self.crew is None else subset(self.family, self.crew)[0]
         if isinstance(family, GruFamily):
             return GruMembers(family, self.normaliser, self.session.view, n_envs)
+        assert isinstance(family, Family | ConvFamily)
         return Members(family, self.normaliser, self.session.view)
 
     def shed(self, keep: Sequence[int]) -> None:
@@ -80,16 +85,35 @@ class LearningState:
         self.family, origin = subset(self.family, keep)
         self.learner = self.learner.replaced(self.family, origin, carried)
 
+    def rows(self, observation: Array) -> Array:
+        """[M, O] what is kept of the environment's packed observations [M, *shape]: features, or bytes of images."""
+        view = self.session.view
+        if isinstance(self.dataset, RecordDataset):
+            return self.dataset.records.encode(view.packed(observation))
+        return view.features(observation)
+
+    def settle(self, normaliser: Normaliser) -> None:
+        """From here on states are seen through this normaliser."""
+        if isinstance(self.dataset, RecordDataset):
+            normaliser = replace(normaliser, places=normaliser_places(self.session.view.packing))
+            self.dataset.normaliser = normaliser
+        self.normaliser = normaliser
+
+    def inputs(self, rows: Tensor) -> Tensor:
+        """[M, O] what the data set takes of `rows` on the device."""
+        assert self.normaliser is not None
+        return rows if isinstance(self.dataset, RecordDataset) else self.normaliser.apply(rows)
+
     def absorb(self, visited: dict[str, Tensor]) -> tuple[Tensor, Tensor, Fresh]:
         """Inputs [M, O] and labels [M, P] of one round on the device, and how well the members knew them already."""
         device = self.family.device
         observation, params = visited["observation"].to(device), visited["params"].to(device)
         if self.normaliser is None:
-            self.normaliser = Normaliser.measured(visited["observation"].numpy())
+            self.settle(self._measured(visited["observation"]))
             self.start_log_std(params)
         elif self.rounds_done == 0 and not len(self.dataset):
             self.start_log_std(params)
-        inputs = self.normaliser.apply(observation)
+        inputs = self.inputs(observation)
         self.timesteps += len(inputs)
         return inputs, params, self._fresh(inputs, params, visited)
 
@@ -109,18 +133,11 @@ class LearningState:
 
     def student_now(self, member: int) -> Student:
         """The member as it is."""
-        family, log_std = self.family, self.family.member_log_std(member)
-        if isinstance(family, GruFamily):
-            return GruStudent(parts=family.member_parts(member), log_std=log_std, **self._shared())
-        layers = tuple(family.member_layers(member))
-        return MlpStudent(layers=layers, log_std=log_std, activation=family.activation, **self._shared())
+        return student_of(self.family, member, self._shared())
 
-    def student_with(self, weights: Mapping[str, Tensor], log_std: Tensor) -> Student:
+    def student_with(self, spec: MemberSpec, weights: Mapping[str, Tensor], log_std: Tensor) -> Student:
         """A student of this run with these weights, by the names of `Student.weights`, and log_std [A]."""
-        if isinstance(self.family, GruFamily):
-            return GruStudent(parts=dict(weights), log_std=log_std, **self._shared())
-        layers = tuple((weights[f"layers.{k}.weight"], weights[f"layers.{k}.bias"]) for k in range(len(weights) // 2))
-        return MlpStudent(layers=layers, log_std=log_std, activation=self.family.activation, **self._shared())
+        return student_with(self.family, spec, weights, {**self._shared(), "log_std": log_std})
 
     def _shared(self) -> dict[str, Any]:
         assert self.normaliser is not None
@@ -161,32 +178,36 @@ class LearningState:
             if along is not None:
                 own = along[index, rows]
             else:
-                assert isinstance(self.family, Family)
-                own = self.family.member(index)(inputs[rows])
+                own = self._params(index, inputs[rows])
             agreements.append(agreement(self.session.teacher, params[rows], own))
             losses.append(float(self.learner.loss(self.family.distribution, params[rows], own).mean()))
         return Fresh(agreements, losses)
+
+    def _measured(self, rows: Tensor) -> Normaliser:
+        if isinstance(self.dataset, RecordDataset):
+            return self.dataset.measured(rows)
+        return Normaliser.measured(rows.numpy())
+
+    def _params(self, member: int, inputs: Tensor) -> Tensor:
+        """A member's parameters [M, P] for these inputs, of images a few at a time."""
+        assert isinstance(self.family, Family | ConvFamily)
+        own = self.family.member(member)
+        if not isinstance(self.dataset, RecordDataset):
+            return own(inputs)
+        return torch.cat([own(self.dataset.inputs(part)) for part in self.dataset.records.chunks(inputs)])
 
 
 def start(session: Session, specs: Sequence[MemberSpec] | None = None, rounds: int | None = None) -> LearningState:
     """The state before round 0, of the configured family or of `specs`, whose learning rate falls over `rounds`."""
     config, teacher = session.config, session.teacher
-    n_inputs = session.view.packing.n_features
-    specs = members_of(config.student) if specs is None else specs
-    where: dict[str, Any] = {"root_seed": config.seed, "device": config.device}
-    size = n_inputs, teacher.distribution.n_params, config.data.max_states, config.device
-    family: Family | GruFamily
-    dataset: Dataset | SequenceDataset
-    if config.student.kind == "gru":
-        family, dataset = GruFamily(specs, n_inputs, teacher.distribution, **where), SequenceDataset(*size)
-    else:
-        family = Family(specs, n_inputs, teacher.distribution, activation=config.student.activation, **where)
-        dataset = Dataset(*size)
+    family = family_of(session, members_of(config.student) if specs is None else specs)
+    dataset = dataset_of(session)
     loss = make_loss(config.loss.kind, config.loss.temperature, config.loss.convention, masked=teacher.masked)
     learner = Learner(family, loss, config.update, rounds or config.rollout.rounds)
     normaliser = None
     n = teacher.normalizer
-    if isinstance(n, Normalizer):  # of some entries of a Dict, the student measures its own
+    # Of some entries of a Dict, and of images, the student measures its own.
+    if isinstance(n, Normalizer) and not isinstance(dataset, RecordDataset):
         normaliser = Normaliser.of_teacher(n.mean.reshape(-1), n.std.reshape(-1), n.clip)
     return LearningState(session, family, learner, dataset, normaliser, Selection())
 
@@ -216,9 +237,8 @@ def restore(session: Session) -> LearningState | None:
     tensors, facts = found
     state = start(session)
     values = {name: torch.from_numpy(value) for name, value in tensors.items()}
-    state.normaliser = Normaliser(
-        tensors["normaliser.mean"], tensors["normaliser.scale"], float(facts["normaliser_limit"])
-    )
+    limit = float(facts["normaliser_limit"])
+    state.settle(Normaliser(tensors["normaliser.mean"], tensors["normaliser.scale"], limit))
     state.learner.load_state({k.removeprefix("learner."): v for k, v in values.items() if k.startswith("learner.")})
     for name, means in facts["selection"].items():
         state.selection.returns[int(name)] = means
@@ -232,7 +252,6 @@ def restore(session: Session) -> LearningState | None:
 
 def load_shards(session: Session, state: LearningState, last: int) -> None:
     """Fills the data set again with the labelled states of every round up to `last`. InputError where one is gone."""
-    assert state.normaliser is not None
     for index in session.folder.shards:
         if index > last:
             continue
@@ -242,4 +261,4 @@ def load_shards(session: Session, state: LearningState, last: int) -> None:
                 f"{session.folder.checkpoints}: the labelled data of round {index} is missing; start a new run"
             )
         visited = {name: torch.from_numpy(value).to(state.family.device) for name, value in shard.items()}
-        state.keep(visited, state.normaliser.apply(visited["observation"]), visited["params"])
+        state.keep(visited, state.inputs(visited["observation"]), visited["params"])

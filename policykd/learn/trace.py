@@ -52,10 +52,10 @@ def trace_round(
 
 
 def member_names(state: LearningState) -> list[str]:
-    """`` for a single student, else `/d2_w16_s0` and so on."""
+    """`` for a single student, else `/d2_w16_s0` and so on, of convolutions `/c8_d1_w32_s0`."""
     if len(state.family) == 1:
         return [""]
-    return [f"/d{s.depth}_w{s.width}_s{s.seed}" for s in state.family.specs]
+    return [f"/{f'c{s.channels}_' if s.channels else ''}d{s.depth}_w{s.width}_s{s.seed}" for s in state.family.specs]
 
 
 def _returns(

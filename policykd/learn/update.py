@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim.adam import adam
 
 from policykd.data.dataset import Dataset
+from policykd.data.records import RecordDataset
 from policykd.data.sequences import Chunks, SequenceDataset
 from policykd.loss.lean import slope_of
 from policykd.loss.losses import Loss
@@ -18,8 +19,10 @@ from policykd.spine.config.schema import UpdateConfig
 from policykd.spine.errors import NumericsError
 from policykd.spine.seeding import SeedKey
 from policykd.spine.types import Progress
+from policykd.students.convolved import ConvFamily
 from policykd.students.family import Family
 from policykd.students.lean import Passes
+from policykd.students.parted import PartedFamily
 from policykd.students.recurrent import GruFamily
 from policykd.students.recurrent_passes import GruPasses
 
@@ -40,7 +43,7 @@ class UpdateMetrics:
 class Learner:
     """A family, its optimizer and the learning-rate schedule over the whole run."""
 
-    def __init__(self, family: Family | GruFamily, loss: Loss, config: UpdateConfig, rounds: int) -> None:
+    def __init__(self, family: Family | PartedFamily, loss: Loss, config: UpdateConfig, rounds: int) -> None:
         self.family, self.loss, self._config = family, loss, config
         assert isinstance(config.n_updates, int)  # settled by `policykd.learn.defaults`
         self.n_updates = config.n_updates
@@ -74,8 +77,7 @@ class Learner:
         metrics, since = [], 0
         for begin in range(0, n, _CHUNK):
             progress.check()
-            taken = dataset.take(index[begin : begin + _CHUNK])
-            step = self._along(taken) if isinstance(taken, Chunks) else self._stretch(*taken)
+            step = self._updates(dataset, index[begin : begin + _CHUNK])
             for k in range(len(index[begin : begin + _CHUNK])):
                 with np.errstate(all="ignore"):  # what is not finite is found and named below
                     total += step(k)
@@ -89,7 +91,7 @@ class Learner:
         return metrics
 
     def replaced(
-        self, family: Family | GruFamily, origin: Tensor, carry: Callable[[Tensor, Tensor], Tensor]
+        self, family: Family | PartedFamily, origin: Tensor, carry: Callable[[Tensor, Tensor], Tensor]
     ) -> Learner:
         """The learner of a family that has lost members: `carry` moves what Adam knows of the others, by `origin`."""
         rounds = self._total // self.n_updates
@@ -109,6 +111,13 @@ class Learner:
         self._steps.copy_(state["step"].reshape(()))
         for moment, name in zip(self._moments, ("exp_avg", "exp_avg_sq"), strict=True):
             moment.copy_(state[name])
+
+    def _updates(self, dataset: Dataset | SequenceDataset, index: Tensor) -> Callable[[int], Tensor]:
+        """What makes the gradient of mini-batch k of those drawn, `index` [U, B], and gives its loss [S]."""
+        if isinstance(dataset, RecordDataset):
+            return lambda k: self._through(*dataset.take(index[k]))
+        taken = dataset.take(index)
+        return self._along(taken) if isinstance(taken, Chunks) else self._stretch(*taken)
 
     def _stretch(self, inputs: Tensor, params: Tensor) -> Callable[[int], Tensor]:
         """What makes the gradient of mini-batch k of these [U, B, O], labels [U, B, P], and gives its loss [S]."""
@@ -173,15 +182,27 @@ class Learner:
         def step(k: int) -> Tensor:
             flat = family.flat.detach().requires_grad_()
             student = family.outputs(flat, chunks.inputs[k], [before[k] for before in chunks.before])
-            rows = student.detach().flatten(1, 2)
             weight = chunks.weight[k].flatten() / chunks.weight[k].sum()
-            loss, slope = self.loss.with_gradient(family.distribution, chunks.params[k].flatten(0, 1), rows)
-            student.backward((slope * weight.unsqueeze(-1)).view_as(student))
-            assert flat.grad is not None
-            family.grad.copy_(flat.grad)
-            return (loss * weight).sum(-1)
+            return self._recorded(flat, student.flatten(1, 2), chunks.params[k].flatten(0, 1), weight)
 
         return step
+
+    def _through(self, inputs: Tensor, teacher: Tensor) -> Tensor:
+        """The loss [S] of one mini-batch, inputs [B, F] and labels [B, P], for students with convolutions."""
+        assert isinstance(self.family, ConvFamily)
+        flat = self.family.flat.detach().requires_grad_()
+        weight = teacher.new_full((len(teacher),), 1 / len(teacher))
+        return self._recorded(flat, self.family.outputs(flat, inputs), teacher, weight)
+
+    def _recorded(self, flat: Tensor, student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
+        """The loss [S] of labels [B, P], weighted by `weight` [B], and the family's gradient by what `student`
+        [S, B, P] recorded of `flat`."""
+        family = self.family
+        loss, slope = self.loss.with_gradient(family.distribution, teacher, student.detach())
+        student.backward(slope * weight.unsqueeze(-1))
+        assert flat.grad is not None
+        family.grad.copy_(flat.grad)
+        return (loss * weight).sum(-1)
 
     def _descend(self, update: int) -> None:
         """Clip and optimizer step."""

@@ -86,11 +86,12 @@ class Member:
 
     @property
     def shape(self) -> str:
-        """`16x2`: width and depth, where they are known."""
-        width, depth = number(self.says.get("width")), number(self.says.get("depth"))
+        """`16x2`: width and depth, where they are known; of convolutions `c8 16x2`."""
+        width, depth, channels = (number(self.says.get(name)) for name in ("width", "depth", "channels"))
         if width is None:
             return ""
-        return f"{width:g}" if depth is None else f"{width:g}×{depth:g}"
+        shape = f"{width:g}" if depth is None else f"{width:g}×{depth:g}"
+        return shape if channels is None else f"c{channels:g} {shape}"
 
     @cached_property
     def curve(self) -> list[tuple[float, float]]:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from policykd.spine.packing import Packing
 from policykd.spine.types import Array, Policy
+from policykd.students.convolved import ConvFamily
 from policykd.students.family import Family, Group
 from policykd.students.lean import ONE_THREAD
 from policykd.students.mlp import MlpStudent
@@ -225,7 +226,7 @@ def _scaled(normaliser: Normaliser) -> Callable[[int], Normalise]:
 class Members:
     """How a family's members act: raw observations [N, *O] to parameters [N, P], N/S neighbouring slots each."""
 
-    family: Family
+    family: Family | ConvFamily
     normaliser: Normaliser
     view: View
 
@@ -237,7 +238,12 @@ class Members:
     def kernel(self, n_envs: int) -> Kernel | None:
         """The weights as they are now, in NumPy, for N slots; None on another device and for images or choices."""
         family = self.family
-        if family.device.type != "cpu" or self.view.columns is not None or not _is_vector(self.view.packing):
+        if (
+            isinstance(family, ConvFamily)
+            or family.device.type != "cpu"
+            or self.view.columns is not None
+            or not _is_vector(self.view.packing)
+        ):
             return None
         if len(family) > 1:
             return _Groups(family, _scaled(self.normaliser), n_envs)

@@ -111,7 +111,7 @@ def _rung(state: LearningState, standing: Standing, plan: Plan, index: int) -> N
         standing.play(keys, n)
         for i, key in enumerate(keys):
             means[i], errors[i] = differences(standing.judge(key, n), standing.demand.threshold)
-    sizes = np.array([spec.footprint(state.family.n_inputs, state.family.n_means).params for spec in specs])
+    sizes = np.array([state.family.footprint(index).params for index in range(len(specs))])
     out, idle = hopeless(means, errors), needless(means, sizes)
     keep = [i for i in range(len(specs)) if not (out[i] or idle[i])]
     standing.dropped |= {specs[i] for i in np.flatnonzero(out)}

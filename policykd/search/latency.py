@@ -102,7 +102,7 @@ def measured_us(graph: Graph) -> float | None:
     mask = np.ones((_OBSERVATIONS, graph.head.mask_size), np.bool_) if graph.masked else None
     records = runtime.layout.records(seen, mask, None)
     results = np.zeros(len(records), runtime.layout.output_type)
-    memory = [np.zeros((len(records), graph.state_size), np.float32), np.zeros(len(records), np.uint8)]
+    memory: list[Any] = [np.zeros((len(records), graph.state_size), np.float32), np.zeros(len(records), np.uint8)]
     between = [part.ctypes.data for part in memory] if graph.state_size else []  # the states, and what is to be reset
     spent = []
     for _ in range(_CALLS):

@@ -13,7 +13,8 @@ from policykd.learn.session import Session
 from policykd.learn.states import LearningState, load_shards, start
 from policykd.search.generation import Plan
 from policykd.search.standing import Candidate, Standing, key_of
-from policykd.students.family import Kind, MemberSpec, kind_of
+from policykd.spine.config.schema import StudentConfig
+from policykd.students.family import MemberSpec, conv_of, kind_of
 from policykd.students.normaliser import Normaliser
 
 
@@ -44,9 +45,9 @@ def restore(session: Session, standing: Standing) -> tuple[LearningState, Plan] 
     if found is None:
         return None
     tensors, facts = found
-    kind = kind_of(session.config.student)
-    plan = Plan(**{**facts["plan"], "specs": _parsed(facts["plan"]["specs"], kind)})
-    state = start(session, _parsed(facts["alive"], kind), plan.rounds)
+    student = session.config.student
+    plan = Plan(**{**facts["plan"], "specs": _parsed(facts["plan"]["specs"], student)})
+    state = start(session, _parsed(facts["alive"], student), plan.rounds)
     limit = float(facts["normaliser_limit"])
     state.normaliser = Normaliser(tensors["normaliser.mean"], tensors["normaliser.scale"], limit)
     learner = {k.removeprefix("learner."): torch.from_numpy(v) for k, v in tensors.items() if k.startswith("learner.")}
@@ -63,17 +64,17 @@ def restore(session: Session, standing: Standing) -> tuple[LearningState, Plan] 
 def _refill(
     standing: Standing, document: dict[str, Any], tensors: Mapping[str, NDArray[Any]], state: LearningState
 ) -> None:
-    kind, device = kind_of(state.session.config.student), state.family.device
-    standing.dropped = set(_parsed(document["dropped"], kind))
-    standing.stopped = set(_parsed(document["stopped"], kind))
+    config, device = state.session.config.student, state.family.device
+    standing.dropped = set(_parsed(document["dropped"], config))
+    standing.stopped = set(_parsed(document["stopped"], config))
     for entry in document["candidates"]:
-        spec = MemberSpec.from_row(entry["spec"], kind)
+        (spec,) = _parsed([entry["spec"]], config)
         named = Candidate.weights_in(tensors, key_of(spec, entry["round"]))
         weights = {name: torch.from_numpy(value).to(device) for name, value in named.items()}
-        student = state.student_with(weights, weights.pop("log_std"))
+        student = state.student_with(spec, weights, weights.pop("log_std"))
         standing.add(Candidate(spec, entry["round"], entry["timesteps"], student, entry["measured"]))
     standing.settle(document.get("walked", ()))  # a search of an earlier version does not say
 
 
-def _parsed(rows: list[list[int]], kind: Kind) -> tuple[MemberSpec, ...]:
-    return tuple(MemberSpec.from_row(row, kind) for row in rows)
+def _parsed(rows: list[list[int]], config: StudentConfig) -> tuple[MemberSpec, ...]:
+    return tuple(MemberSpec.from_row(row, kind_of(config), conv_of(config)) for row in rows)

@@ -19,14 +19,22 @@ from torch import Tensor
 
 from policykd.loss.distributions import Distribution
 from policykd.spine.config.schema import StudentConfig
+from policykd.spine.packing import Packing
 from policykd.spine.seeding import SeedKey
 from policykd.spine.types import Footprint
 from policykd.students.cuts import cheapest_cuts
+from policykd.students.encoders import planned
 
 Activation = Literal["tanh", "relu"]
-Kind = Literal["mlp", "gru"]
+Kind = Literal["mlp", "gru", "cnn", "multi"]
+Conv = Literal["", "nature", "impala"]
 # The axes of an architecture, of each kind: fields of `MemberSpec`.
-_AXES: dict[Kind, tuple[str, ...]] = {"mlp": ("depth", "width"), "gru": ("depth", "width")}
+_AXES: dict[Kind, tuple[str, ...]] = {
+    "mlp": ("depth", "width"),
+    "gru": ("depth", "width"),
+    "cnn": ("depth", "width", "channels"),
+    "multi": ("depth", "width", "channels"),
+}
 # Multiply-accumulates per state that cost as much as the kernel launches of one more group (measured on one CPU core:
 # about 0.15 ms of launches against about 15 G multiply-accumulates/s at batch 256, forward and backward).
 _GROUP_OVERHEAD_MACS = 4000
@@ -37,13 +45,16 @@ class MemberSpec:
     """One architecture of the family; `seed` numbers members that differ by their initial weights only.
 
     `kind` mlp: `depth` hidden layers of `width` units. gru: one recurrent layer of `width` units (depth 1), and a
-    linear head.
+    linear head. cnn, multi: convolutions of the kind `conv` with `channels` maps and more, and of what is no image a
+    layer of `width` units, before the layers of an mlp.
     """
 
     depth: int
     width: int
     seed: int = 0
     kind: Kind = "mlp"
+    channels: int = 0
+    conv: Conv = ""
 
     @property
     def architecture(self) -> tuple[int, ...]:
@@ -62,10 +73,10 @@ class MemberSpec:
         return [*self.architecture, self.seed]
 
     @classmethod
-    def from_row(cls, row: Sequence[int], kind: Kind) -> MemberSpec:
+    def from_row(cls, row: Sequence[int], kind: Kind, conv: Conv = "") -> MemberSpec:
         """The inverse of `row`."""
         axes: dict[str, int] = dict(zip((*_AXES[kind], "seed"), row, strict=True))
-        return cls(**axes, kind=kind)
+        return cls(axes["depth"], axes["width"], axes["seed"], kind, axes.get("channels", 0), conv)
 
     def within(self, other: MemberSpec) -> bool:
         """Whether it is as deep as the other, and no larger along any axis."""
@@ -77,8 +88,13 @@ class MemberSpec:
         hidden = [self.width] * self.depth
         return list(zip([n_inputs, *hidden], [*hidden, n_outputs], strict=True))
 
-    def footprint(self, n_inputs: int, n_outputs: int) -> Footprint:
-        """Parameters and multiply-accumulates, known before training starts."""
+    def footprint(self, observed: int | Packing, n_outputs: int) -> Footprint:
+        """Parameters and multiply-accumulates, known before training starts, for this many inputs, or for observations
+        of this packing, which convolutions need to know."""
+        if self.kind in ("cnn", "multi"):
+            assert isinstance(observed, Packing)
+            return planned(self, observed, n_outputs).footprint
+        n_inputs = observed if isinstance(observed, int) else observed.n_features
         if self.kind == "gru":
             macs = 3 * self.width * (n_inputs + self.width) + self.width * n_outputs
             return Footprint(params=macs + 4 * self.width + n_outputs, constants=2 * n_inputs, macs=macs)
@@ -89,17 +105,27 @@ class MemberSpec:
 
 def kind_of(config: StudentConfig) -> Kind:
     """The kind of the members that this section describes."""
-    return config.kind
+    return "mlp" if config.kind == "linear" else config.kind
+
+
+def conv_of(config: StudentConfig) -> Conv:
+    """The kind of their convolutions; empty where they have none."""
+    return config.conv if kind_of(config) in ("cnn", "multi") else ""
 
 
 def members_of(config: StudentConfig) -> list[MemberSpec]:
-    """Every width x depth x seed, without repetition (a linear policy has no width)."""
+    """Every width x depth x channels x seed, without repetition (a linear policy has no width)."""
     widths = config.width if isinstance(config.width, list) else [config.width]
     depths = config.depth if isinstance(config.depth, list) else [config.depth]
+    kind = kind_of(config)
+    images = kind in ("cnn", "multi")
+    conv = conv_of(config)
+    channels = config.channels if isinstance(config.channels, list) else [config.channels]
     specs = set()
-    for width, depth, seed in product(widths, depths, range(config.seeds)):
-        assert isinstance(width, int)
-        specs.add(MemberSpec(depth, width if depth else 0, seed, kind_of(config)))
+    for width, depth, maps, seed in product(widths, depths, channels if images else [0], range(config.seeds)):
+        assert isinstance(width, int) and isinstance(maps, int)
+        used = depth or kind == "multi"  # by hidden layers, or by the encoders of vectors
+        specs.add(MemberSpec(depth, width if used else 0, seed, kind, maps, conv))
     return sorted(specs)
 
 
@@ -166,6 +192,10 @@ class Family:
         ):
             found += [places_of(weight)[row, :i, :o].reshape(-1), places_of(bias)[row, 0, :o].reshape(-1)]
         return [*found, places_of(self.log_std)[index].reshape(-1)]
+
+    def footprint(self, index: int) -> Footprint:
+        """The member's size."""
+        return self.specs[index].footprint(self.n_inputs, self.n_means)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Distribution parameters [S, B, P] for normalised inputs [B, O] shared by all, or [S, B, O] one each."""

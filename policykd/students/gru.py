@@ -10,7 +10,6 @@ left of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
@@ -26,13 +25,10 @@ from policykd.spine.types import Array, Footprint, State
 from policykd.students.family import MemberSpec
 from policykd.students.normaliser import Normaliser
 from policykd.students.numpy_backend import gru_shapes
-from policykd.students.student import Student, shared_fields
+from policykd.students.student import Parts, Student, shared_fields
 
 if TYPE_CHECKING:
     from gymnasium import Space
-
-Parts = Mapping[str, Tensor]
-"""The weights of one GRU student by name, in the shapes of `gru_shapes`."""
 
 
 def gru_step(parts: Parts, inputs: Tensor, hidden: Tensor) -> Tensor:

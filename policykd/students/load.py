@@ -12,13 +12,16 @@ from policykd.spine.actions import sizes_of
 from policykd.spine.artifact import load_artifact
 from policykd.spine.device import resolve_device
 from policykd.spine.errors import InputError, brief
-from policykd.spine.packing import packing_from_json
+from policykd.spine.packing import Packing, packing_from_json
 from policykd.spine.types import Array
+from policykd.students.encoders import ConvPlan
 from policykd.students.numpy_backend import NumpyGruStudent, NumpyStudent, gru_shapes
+from policykd.students.numpy_conv import NumpyConvStudent
 
 if TYPE_CHECKING:
     from policykd.students.student import Student
 
+_KINDS = {"mlp": NumpyStudent, "gru": NumpyGruStudent, "cnn": NumpyConvStudent, "multi": NumpyConvStudent}
 _MAX_LAYERS, _MAX_BRANCHES = 1_000, 100_000
 _N_MEANS = {"Categorical": "n", "Bernoulli": "n", "DiagGaussian": "dim", "SquashedDiagGaussian": "dim"}
 
@@ -44,16 +47,23 @@ def load_student(
     if backend == "torch":
         device = resolve_device(device)
     try:
-        recurrent = document["architecture"]["kind"] == "gru"
-        plain = (NumpyGruStudent if recurrent else NumpyStudent)(tensors, document)
+        kind = document["architecture"]["kind"]
+        plain = _KINDS[kind](tensors, document)
         plain.predict_packed(np.zeros((1, *plain.packing.shape), np.float32), deterministic=True)
         if backend == "numpy":
             return plain
 
+        from policykd.students.conv import ConvStudent
         from policykd.students.gru import GruStudent
         from policykd.students.mlp import MlpStudent
 
-        return (GruStudent if recurrent else MlpStudent).from_artifact(tensors, document, device)
+        known: dict[str, type[Student]] = {
+            "mlp": MlpStudent,
+            "gru": GruStudent,
+            "cnn": ConvStudent,
+            "multi": ConvStudent,
+        }
+        return known[kind].from_artifact(tensors, document, device)
     except (
         InputError,
         KeyError,
@@ -87,36 +97,56 @@ def _expected_shapes(path: Path, document: dict[str, Any]) -> dict[str, tuple[in
     try:
         architecture, distribution = document["architecture"], document["distribution"]
         kind = architecture["kind"]
-        layers = _gru_ends(architecture) if kind == "gru" else [_pair(s) for s in architecture["layers"][:_MAX_LAYERS]]
-        known = kind == "gru" or (kind == "mlp" and architecture["activation"] in ("tanh", "relu"))
+        known = isinstance(kind, str) and kind in _KINDS
+        if kind == "mlp":
+            known = architecture["activation"] in ("tanh", "relu")
         if not (known and document["action_map"]["kind"]) or not float(architecture["normaliser_limit"]) > 0:
             raise InputError(f"{path}: architecture {brief(kind)} is not known to this version; update policykd")
         family = distribution["type"]
         branches = distribution["nvec"] if family == "MultiCategorical" else [distribution[_N_MEANS[family]]]
         outputs = sum(sizes_of(branches, most=_MAX_BRANCHES))
-        n_inputs = packing_from_json(document["observation_space"]).n_features
+        packing = packing_from_json(document["observation_space"])
         document["action_space"]
         if not isinstance(document["provenance"], dict):
             raise TypeError(f"provenance is {brief(document['provenance'])}, expected an object")
         if not isinstance(document.get("masked", False), bool):
             raise ValueError(f"masked is {brief(document['masked'])}, expected true or false")
+        shapes = _shapes_of(kind, architecture, packing, outputs)
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError, AttributeError, IndexError) as error:
         raise InputError(
             f"{path}: header is incomplete ({type(error).__name__}: {brief(error)}); the file is damaged"
         ) from None
-    chained = all(a[1] == b[0] for a, b in pairwise(layers))
-    if not layers or not chained or (layers[0][0], layers[-1][1]) != (n_inputs, outputs):
-        raise InputError(
-            f"{path}: layers {brief(layers)} do not fit together, or not to {brief(n_inputs)} inputs and {outputs} "
-            "outputs; the file is damaged"
-        )
-    shapes: dict[str, tuple[int, ...]] = {"normaliser.mean": (layers[0][0],), "normaliser.scale": (layers[0][0],)}
-    if kind == "gru":
-        shapes |= gru_shapes(n_inputs, layers[0][1], outputs)
-    for k, (i, o) in enumerate(layers if kind == "mlp" else ()):
-        shapes[f"layers.{k}.weight"], shapes[f"layers.{k}.bias"] = (i, o), (o,)
+    except _Misfit as error:
+        raise InputError(f"{path}: {error}; the file is damaged") from None
     if family.endswith("Gaussian"):
         shapes["log_std"] = (outputs,)
+    return shapes
+
+
+class _Misfit(Exception):
+    """Sizes that do not fit together, in one line."""
+
+
+def _shapes_of(kind: str, architecture: dict[str, Any], packing: Packing, outputs: int) -> dict[str, tuple[int, ...]]:
+    """Of the normaliser and of every weight and bias."""
+    if kind in ("cnn", "multi"):
+        plan = ConvPlan.from_json(architecture, packing)
+        if plan.kind != kind or plan.outputs != outputs:
+            raise _Misfit(f"its layers make a {plan.kind} of {plan.outputs} outputs, expected a {kind} of {outputs}")
+        means = (plan.constants,)
+        return {"normaliser.mean": means, "normaliser.scale": means, **plan.shapes}
+    layers = _gru_ends(architecture) if kind == "gru" else [_pair(s) for s in architecture["layers"][:_MAX_LAYERS]]
+    n_inputs = packing.n_features
+    chained = all(a[1] == b[0] for a, b in pairwise(layers))
+    if not layers or not chained or (layers[0][0], layers[-1][1]) != (n_inputs, outputs):
+        raise _Misfit(
+            f"layers {brief(layers)} do not fit together, or not to {brief(n_inputs)} inputs and {outputs} outputs"
+        )
+    shapes: dict[str, tuple[int, ...]] = {"normaliser.mean": (n_inputs,), "normaliser.scale": (n_inputs,)}
+    if kind == "gru":
+        return shapes | gru_shapes(n_inputs, layers[0][1], outputs)
+    for k, (i, o) in enumerate(layers):
+        shapes[f"layers.{k}.weight"], shapes[f"layers.{k}.bias"] = (i, o), (o,)
     return shapes
 
 

@@ -32,7 +32,7 @@ class NumpyStudent:
         self._rng = np.random.default_rng(seed)
 
     def _read(self, tensors: dict[str, Array], architecture: dict[str, Any]) -> None:
-        self._activation = np.tanh if architecture["activation"] == "tanh" else _relu
+        self._activation = np.tanh if architecture["activation"] == "tanh" else relu
         count = len(architecture["layers"])
         self._layers = [(tensors[f"layers.{k}.weight"], tensors[f"layers.{k}.bias"]) for k in range(count)]
 
@@ -170,5 +170,6 @@ class NumpyGruStudent(NumpyStudent):
         return (action[0] if single else action), after
 
 
-def _relu(x: Array) -> Array:
+def relu(x: Array) -> Array:
+    """max(x, 0)."""
     return np.maximum(x, 0)

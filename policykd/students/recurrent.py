@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 import torch
@@ -19,11 +18,12 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from policykd.loss.distributions import Distribution
-from policykd.spine.seeding import SeedKey
 from policykd.students.cuts import cheapest_cuts
 from policykd.students.family import MemberSpec, places_of
-from policykd.students.gru import Parts, gru_scan
+from policykd.students.gru import gru_scan
 from policykd.students.numpy_backend import gru_shapes
+from policykd.students.parted import PartedFamily, with_log_std
+from policykd.students.student import Parts
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,8 @@ class SideBySide:
         return {name: padded.index_select(0, at.flatten()).view(at.shape) for name, at in self.places.items()}
 
 
-class GruFamily:
-    """The trainable students. Members are ordered by (depth, width, seed), whatever order they were asked for in.
-
-    `flat` holds, member after member, the weights of `gru_shapes`, then every log_std; `grad` has the same layout.
-    """
+class GruFamily(PartedFamily):
+    """The trainable students, with the weights of `gru_shapes`."""
 
     def __init__(
         self,
@@ -90,53 +87,17 @@ class GruFamily:
         root_seed: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.specs = tuple(sorted(specs))
-        self.n_inputs, self.distribution = n_inputs, distribution
-        self.device = torch.device(device)
-        self.n_means = distribution.n_means
-        n_log_std = distribution.n_params - distribution.n_means
-        self._layout, end = [], 0
-        for spec in self.specs:
-            places = {}
-            for name, shape in gru_shapes(n_inputs, spec.width, self.n_means).items():
-                places[name] = (end, shape)
-                end += int(np.prod(shape))
-            self._layout.append(places)
-        self._weights = end
-        self.flat = torch.zeros(end + len(self.specs) * n_log_std, device=self.device)
-        self.grad = torch.zeros_like(self.flat)
-        shape = (len(self.specs), 1, n_log_std)
-        self.log_std = self.flat[end:].view(shape)  # [S, 1, A], empty when the distribution has none
-        self.d_log_std = self.grad[end:].view(shape)
+        self.n_inputs = n_inputs
+        super().__init__(specs, n_inputs, distribution, root_seed=root_seed, device=device)
         self.groups = [self._beside(members) for members in plan_sides(self.specs, n_inputs)]
-        for index in range(len(self.specs)):
-            self._initialise(index, root_seed)
 
-    def __len__(self) -> int:
-        return len(self.specs)
+    def shapes_of(self, spec: MemberSpec) -> dict[str, tuple[int, ...]]:
+        """Those of `gru_shapes`."""
+        return gru_shapes(self.n_inputs, spec.width, self.n_means)
 
-    def like(self, specs: Iterable[MemberSpec]) -> Self:
-        """Another family of the same kind, with its own first weights."""
-        return type(self)(specs, self.n_inputs, self.distribution, device=self.device)
-
-    def places(self, index: int) -> list[Tensor]:
-        """Where the member's own weights and log_std stand in the flat vector."""
-        own = [*self.parts(index).values(), self.log_std[index]]
-        return [places_of(part).reshape(-1) for part in own]
-
-    def parts(self, index: int, flat: Tensor | None = None) -> Parts:
-        """The member's weights by name, as views of the family's vector, or of another of its layout."""
-        source = self.flat if flat is None else flat
-        places = self._layout[index].items()
-        return {name: source[at : at + int(np.prod(shape))].view(shape) for name, (at, shape) in places}
-
-    def member_parts(self, index: int) -> Parts:
-        """The member's weights by name, as copies."""
-        return {name: part.clone() for name, part in self.parts(index).items()}
-
-    def member_log_std(self, index: int) -> Tensor:
-        """The member's log_std [A], empty when the distribution has none."""
-        return self.log_std[index, 0].clone()
+    def stream_of(self, spec: MemberSpec) -> tuple[int, ...]:
+        """Another than that of an mlp of as many layers and units."""
+        return (1,)
 
     @torch.no_grad()
     def scan(self, inputs: Tensor, episodes: Episodes) -> list[Tensor]:
@@ -160,36 +121,20 @@ class GruFamily:
     def outputs(self, flat: Tensor, inputs: Tensor, before: list[Tensor]) -> Tensor:
         """Distribution parameters [S, B, T, P] for normalised inputs [B, T, O], from what each member remembers before
         them [B, H] on; `flat` is a vector in the family's layout that may record a gradient."""
-        log_std, found = flat[self._weights :].view(self.log_std.shape), list[Tensor]()
+        members, log_std = self.split(flat)
+        found = list[Tensor]()
         for group in self.groups:
             first = torch.cat(before[group.members], -1).unsqueeze(0)
-            parts = group.parts(flat) if len(group.widths) > 1 else self.parts(len(found), flat)
+            parts = group.parts(flat) if len(group.widths) > 1 else members[len(found)]
             hidden, _ = gru_scan(parts, inputs, first)
             for own in hidden.split(group.widths, -1):
                 index = len(found)
-                found.append(self.params_after(index, self.parts(index, flat), own, log_std))
+                found.append(self.params_after(index, members[index], own, log_std))
         return torch.stack(found)
-
-    def member_grad_norms(self) -> Tensor:
-        """The gradient norm of each member [S]."""
-        squares = self.d_log_std.square().sum((1, 2))
-        for index in range(len(self)):
-            for part in self.parts(index, self.grad).values():
-                squares[index] += part.square().sum()
-        return squares.sqrt()
-
-    def scale_member_grads(self, factors: Tensor) -> None:
-        """Multiplies each member's gradient by its factor [S]."""
-        self.d_log_std.mul_(factors.view(-1, 1, 1))
-        for index in range(len(self)):
-            for part in self.parts(index, self.grad).values():
-                part.mul_(factors[index])
 
     def params_after(self, index: int, parts: Parts, hidden: Tensor, log_std: Tensor) -> Tensor:
         """Distribution parameters [..., P] for what the member with these weights remembers [..., H]."""
-        means = hidden @ parts["head.weight"] + parts["head.bias"]
-        own = log_std[index, 0]
-        return torch.cat([means, own.expand(*means.shape[:-1], -1)], -1) if len(own) else means
+        return with_log_std(hidden @ parts["head.weight"] + parts["head.bias"], log_std[index, 0])
 
     def _beside(self, members: slice) -> SideBySide:
         widths = [spec.width for spec in self.specs[members]]
@@ -210,11 +155,10 @@ class GruFamily:
         flat = {name: where.flatten(0, 1).to(self.device) for name, where in places.items()}
         return SideBySide(members, widths, flat)
 
-    def _initialise(self, index: int, root_seed: int) -> None:
+    def _initialise(self, index: int, rng: np.random.Generator) -> None:
         """Uniform in +-1/sqrt(H) as torch.nn.GRU, the head a tenth of it and without bias; z starts near 0.73, so that
-        memories last; each architecture has its own stream."""
+        memories last."""
         spec, parts = self.specs[index], self.parts(index)
-        rng = SeedKey(root_seed, "init").numpy(spec.depth, spec.width, spec.seed, 1)
         scale = 1.0 / np.sqrt(spec.width)
         for name, part in parts.items():
             values = rng.uniform(-scale, scale, tuple(part.shape)).astype(np.float32)

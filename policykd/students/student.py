@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
@@ -21,6 +22,9 @@ from policykd.students.view import Partial, seeing
 if TYPE_CHECKING:
     from gymnasium import Space
 
+Parts = Mapping[str, Tensor]
+"""The weights of one student by name."""
+
 
 class Student(ABC):
     """A student that acts: a `policykd.spine.types.Policy`, with `recurrent` a `RecurrentPolicy`.
@@ -37,8 +41,13 @@ class Student(ABC):
     provenance: dict[str, Any]
     generator: torch.Generator
     masked: bool
-    kind: ClassVar[str]
     recurrent: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """The architecture's name in the file."""
+        ...
 
     @cached_property
     def packing(self) -> Packing:
@@ -84,6 +93,12 @@ class Student(ABC):
 
         `action_masks`, [n] or [B, n] in MaskablePPO's layout, forbids actions.
         """
+        ...
+
+    @classmethod
+    @abstractmethod
+    def from_artifact(cls, tensors: dict[str, Array], document: dict[str, Any], device: str = "cpu") -> Student:
+        """The inverse of `to_artifact`; shapes were checked by the loader."""
         ...
 
     def fitted(self, space: Space[Any]) -> Student | Partial:

@@ -8,6 +8,7 @@ in every round but goes on, and the learning rate falls over the whole run.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,8 +24,10 @@ from policykd.learn.trace import trace_round
 from policykd.rollout.collect import Rollout, Shard, collect, label
 from policykd.rollout.schedules import beta_schedule
 from policykd.spine.seeding import SeedKey
+from policykd.spine.types import Array
 from policykd.students.student import Student
-from policykd.students.view import View
+
+Rows = Callable[[Array], NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -88,16 +91,17 @@ def _collect(session: Session, state: LearningState, index: int, shown: tuple[in
     with work.stage("collect", round=shown[0], rounds=shown[1], total=r.n_envs * r.n_steps):
         rollout = collect(shard, session.collecting, session.teacher, state.actors(r.n_envs), work)
     with work.stage("label", round=shown[0], rounds=shown[1]):
-        tables = _tables if config.student.kind == "mlp" else _sequences
-        return tables(rollout, label(rollout, session.teacher, work), session.view)
+        tables = _sequences if config.student.kind == "gru" else _tables
+        return tables(rollout, label(rollout, session.teacher, work), state.rows)
 
 
-def _tables(rollout: Rollout, params: NDArray[np.float32], view: View) -> dict[str, NDArray[Any]]:
-    """Rows of real decisions: observation [M, F] as features, params [M, P], actor [M]; and the finished episodes."""
+def _tables(rollout: Rollout, params: NDArray[np.float32], rows: Rows) -> dict[str, NDArray[Any]]:
+    """Rows of real decisions: observation [M, F] as `rows` of the environment's, params [M, P], actor [M]; and the
+    finished episodes."""
     keep = rollout.acting.reshape(-1)
     seen = rollout.observation.reshape(len(keep), *rollout.observation.shape[2:])[keep]
     return {
-        "observation": view.features(seen),
+        "observation": rows(seen),
         "params": params.reshape(len(keep), -1)[keep],
         "actor": rollout.actor.reshape(-1)[keep],
         "returns": rollout.returns,
@@ -105,7 +109,7 @@ def _tables(rollout: Rollout, params: NDArray[np.float32], view: View) -> dict[s
     }
 
 
-def _sequences(rollout: Rollout, params: NDArray[np.float32], view: View) -> dict[str, NDArray[Any]]:
+def _sequences(rollout: Rollout, params: NDArray[np.float32], rows: Rows) -> dict[str, NDArray[Any]]:
     """The same rows for students with a memory: one environment after the other, each in the order of its steps; and
     `start` [M], where an episode begins."""
 
@@ -115,4 +119,4 @@ def _sequences(rollout: Rollout, params: NDArray[np.float32], view: View) -> dic
     acting, start = turned(rollout.acting), turned(rollout.start)
     start[:, 0] = True  # every shard starts at a reset
     by_env = replace(rollout, observation=turned(rollout.observation), acting=acting, actor=turned(rollout.actor))
-    return {**_tables(by_env, turned(params), view), "start": start.reshape(-1)[acting.reshape(-1)]}
+    return {**_tables(by_env, turned(params), rows), "start": start.reshape(-1)[acting.reshape(-1)]}

@@ -138,7 +138,7 @@ def test_all_mistakes_at_once_each_with_its_source(tmp_path):
         f"lr=[1: not readable as YAML: line 1, column 3: {flow}",
         "'foo.zip' is not an override: write key.sub=value (a teacher goes after --teacher)",
         f"{file}: teacher: found 5, expected text",
-        "student.kind: found {'x': 1}, expected mlp or gru",
+        "student.kind: found {'x': 1}, expected mlp, linear, gru, cnn or multi",
         f"{file}: student.depth: found the text 'x', expected {DEPTH}",
         f"{file}: student.widht: unknown key; did you mean student.width?",
         "--keep: found 7.0, expected a number above 0 and at most 2 or null",
@@ -159,6 +159,22 @@ def test_impossible_combinations():
     )
     assert "overlap" in the_problem("evaluate.select_first_seed=10050")
     assert the_problem("rollout.timesteps=3").startswith("rollout: timesteps 3 is less than")
+
+
+def test_a_linear_student_is_an_mlp_without_hidden_layers():
+    config = load_config(None, ["student.kind=linear"], {})
+    assert (config.student.kind, config.student.depth) == ("mlp", 0)
+    assert the_problem("student.kind=linear", "student.width=8").startswith("student: width 8: a linear student has no")
+    assert the_problem("student.kind=linear", "student.depth=2").endswith("leave student.depth out")
+    assert load_config("cartpole", ["student.kind=linear", "student.depth=0"], {}).student.depth == 0
+
+
+def test_students_of_images_have_defaults_of_their_own():
+    student = load_config(None, ["student.kind=cnn"], {}).student
+    assert (student.depth, student.activation, student.channels) == (1, "relu", "auto")
+    assert load_config(None, ["student.kind=multi", "student.depth=2", "student.channels=[4,8]"], {}).student.depth == 2
+    assert the_problem("student.channels=8").startswith("student: channels 8 has no effect on students of kind mlp")
+    assert the_problem("student.kind=gru", "student.conv=impala").endswith("leave student.conv out")
 
 
 def test_long_values_are_cut():

@@ -72,9 +72,9 @@ def test_rows_follow_each_environment_and_say_where_episodes_begin() -> None:
     rollout = Rollout(steps, None, acting, start & acting, actor, none.astype(float), none, none)
     space = spaces.Box(-9, 9, (1,), np.float32)
     view = View.of(None, space, packing_of(space))
-    rows = _sequences(rollout, steps, view)
+    rows = _sequences(rollout, steps, view.features)
     assert rows["observation"].ravel().tolist() == [0, 2, 4, 1, 5]
     assert rows["params"].ravel().tolist() == [0, 2, 4, 1, 5]
     assert rows["actor"].tolist() == [0, 0, 0, 1, 1]
     assert rows["start"].tolist() == [True, False, True, True, True]
-    assert _tables(rollout, steps, view)["observation"].ravel().tolist() == [0, 1, 2, 4, 5]
+    assert _tables(rollout, steps, view.features)["observation"].ravel().tolist() == [0, 1, 2, 4, 5]

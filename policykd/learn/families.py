@@ -1,0 +1,102 @@
+"""Which family, data and student belong to a kind: the one place that knows all kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from policykd.data.dataset import Dataset
+from policykd.data.records import RecordDataset, Records
+from policykd.data.sequences import SequenceDataset
+from policykd.learn.session import Session
+from policykd.spine.errors import InputError
+from policykd.spine.spaces import describe_space
+from policykd.students.conv import ConvStudent
+from policykd.students.convolved import ConvFamily
+from policykd.students.encoders import is_picture
+from policykd.students.family import Family, MemberSpec
+from policykd.students.gru import GruStudent
+from policykd.students.mlp import MlpStudent
+from policykd.students.parted import PartedFamily
+from policykd.students.recurrent import GruFamily
+from policykd.students.student import Student
+from policykd.students.view import View
+
+MAX_INPUTS = 8192  # of a student: the labelled states of a run lie in memory
+_MAX_BYTES = 4 * MAX_INPUTS  # of one state as it is kept
+
+
+def family_of(session: Session, specs: Sequence[MemberSpec]) -> Family | PartedFamily:
+    """The family of these members, untrained."""
+    config, distribution, packing = session.config, session.teacher.distribution, session.view.packing
+    where: dict[str, Any] = {"root_seed": config.seed, "device": config.device}
+    if config.student.kind == "gru":
+        return GruFamily(specs, packing.n_features, distribution, **where)
+    where["activation"] = config.student.activation
+    if sees_images(config.student.kind):
+        return ConvFamily(specs, packing, distribution, **where)
+    return Family(specs, packing.n_features, distribution, **where)
+
+
+def dataset_of(session: Session) -> Dataset | SequenceDataset:
+    """The empty data set for members of the configured kind."""
+    config, packing = session.config, session.view.packing
+    bounds = session.teacher.distribution.n_params, config.data.max_states, config.device
+    if sees_images(config.student.kind):
+        return RecordDataset(packing, *bounds)
+    return (SequenceDataset if config.student.kind == "gru" else Dataset)(packing.n_features, *bounds)
+
+
+def student_of(family: Family | PartedFamily, member: int, shared: dict[str, Any]) -> Student:
+    """The member as it is, with what all members share."""
+    own = {**shared, "log_std": family.member_log_std(member)}
+    if isinstance(family, Family):
+        return MlpStudent(layers=tuple(family.member_layers(member)), activation=family.activation, **own)
+    if isinstance(family, ConvFamily):
+        return ConvStudent(plan=family.plan(member), parts=family.member_parts(member), **own)
+    return GruStudent(parts=family.member_parts(member), **own)
+
+
+def student_with(
+    family: Family | PartedFamily, spec: MemberSpec, weights: Mapping[str, Tensor], shared: dict[str, Any]
+) -> Student:
+    """A student of this architecture with these weights, by the names of `Student.weights`."""
+    if isinstance(family, Family):
+        count = len(weights) // 2
+        layers = tuple((weights[f"layers.{k}.weight"], weights[f"layers.{k}.bias"]) for k in range(count))
+        return MlpStudent(layers=layers, activation=family.activation, **shared)
+    if isinstance(family, ConvFamily):
+        return ConvStudent(plan=family.plan_of(spec), parts=dict(weights), **shared)
+    return GruStudent(parts=dict(weights), **shared)
+
+
+def sees_images(kind: str) -> bool:
+    """Whether students of this kind have convolutions, and their states are kept as they were observed."""
+    return kind in ("cnn", "multi")
+
+
+def refuse_unfit(kind: str, view: View, source: str) -> None:
+    """InputError where students of this kind cannot see what the teacher `source` sees."""
+    packing, seen = view.packing, describe_space(view.space)[:80]
+    pictures = sum(map(is_picture, packing.leaves))
+    if kind == "cnn" and not (pictures and len(packing.leaves) == 1):
+        other = "multi, or name the image in student.keys" if pictures else "mlp"
+        raise InputError(f"student.kind cnn: observations are {seen}, expected one image: use student.kind={other}")
+    if kind == "multi" and len(packing.leaves) == 1 and (packing.plain or pictures):
+        other = "cnn" if pictures else "mlp"
+        raise InputError(f"student.kind multi: observations are {seen}, expected several: use student.kind={other}")
+    if not sees_images(kind) and packing.n_features > MAX_INPUTS:
+        hint = "use student.kind=cnn or multi" if pictures else "use a teacher that was trained on smaller observations"
+        raise InputError(
+            f"{source}: observes {packing.n_features} numbers ({seen}), and students of kind {kind} take at most "
+            f"{MAX_INPUTS}: {hint}"
+        )
+    if sees_images(kind):
+        size = Records(packing).n_bytes
+        if size > _MAX_BYTES:
+            raise InputError(
+                f"{source}: one of its observations ({seen}) takes {size} bytes, and students of kind {kind} keep at "
+                f"most {_MAX_BYTES} for each: use a teacher that was trained on smaller observations"
+            )
