@@ -14,8 +14,8 @@ from policykd.learn.methods.distill import distill
 from policykd.learn.notes import notes_of
 from policykd.learn.proof import Proved, analysed, build_result, frontier, prove
 from policykd.learn.session import Session, Work, prepare
-from policykd.rollout.envs import EnvSpec, factory_spec, teacher_spec
-from policykd.rollout.fit import fit
+from policykd.rollout.envs import EnvSpec, factory_spec, teacher_spec, with_views
+from policykd.rollout.fit import fit_views
 from policykd.spine.artifact import save_artifact
 from policykd.spine.checkpoint import RunFolder
 from policykd.spine.config.load import resolved_yaml
@@ -26,6 +26,7 @@ from policykd.spine.files import read_json, write_atomic, write_json
 from policykd.spine.spaces import describe_space
 from policykd.spine.stop import StopFlag
 from policykd.spine.tracker import Fanout, TensorBoardTracker, Tracker
+from policykd.spine.wrappers import views_of
 from policykd.students.family import members_of
 from policykd.students.load import load_student
 from policykd.students.student import Student
@@ -84,18 +85,14 @@ def open_task(config: Config, teacher: Any, env: Callable[..., Any] | None) -> T
     refuse_shared_seeds(config, config.evaluate.select_episodes)
     named = teacher if teacher is not None else config.teacher
     loaded = load_teacher(named, env_id=config.env.id, vec_normalize=config.vec_normalize, trust=config.trust)
-    view = View.of(config.student.keys, loaded.observation_space, loaded.packing)
-    if view.packing.n_features > MAX_INPUTS:
-        raise InputError(
-            f"{loaded.info.source}: observes {view.packing.n_features} numbers "
-            f"({describe_space(view.space)[:80]}), and students of this version, which are MLPs, take at "
-            f"most {MAX_INPUTS}: use a teacher that was trained on smaller observations"
-        )
-    if env is not None:
-        spec = factory_spec(env, config.env)
-    else:
-        spec = teacher_spec(config.env, loaded.info)
-    loaded, spec = fit(loaded, f"the teacher {loaded.info.source}", spec)
+    if not config.student.wrappers:
+        _refuse_large(config, loaded)
+    spec = factory_spec(env, config.env) if env is not None else teacher_spec(config.env, loaded.info)
+    if config.student.wrappers:
+        spec = with_views(spec, views_of(config.student.wrappers), config.env.backend)
+    loaded, spec = fit_views(loaded, f"the teacher {loaded.info.source}", spec)
+    if config.student.wrappers:
+        _refuse_large(config, loaded)
     if spec.masked and config.env.backend == "native":
         line = "env.backend native: a vector class has no action masks to give; single environments are used (sync)"
         loaded = loaded.with_info(notes=(*loaded.info.notes, line))
@@ -107,6 +104,19 @@ def open_task(config: Config, teacher: Any, env: Callable[..., Any] | None) -> T
         places["env"] = config.env.model_copy(update={"id": spec.recorded_id})
     resolve_device(config.device)
     return Task(config.model_copy(update=places), loaded, spec)
+
+
+def _refuse_large(config: Config, teacher: Teacher) -> None:
+    """InputError where the student would observe too many numbers."""
+    view = View.of(config.student.keys, teacher.observation_space, teacher.packing)
+    if view.packing.n_features <= MAX_INPUTS:
+        return
+    who = "student.wrappers: the student" if config.student.wrappers else f"{teacher.info.source}:"
+    remedy = "add ResizeObservation" if config.student.wrappers else "use a teacher that was trained on smaller ones"
+    raise InputError(
+        f"{who} observes {view.packing.n_features} numbers ({describe_space(view.space)[:80]}), and students of this "
+        f"version, which are MLPs, take at most {MAX_INPUTS}: {remedy}"
+    )
 
 
 def finished_run(folder: RunFolder) -> Run | None:

@@ -178,7 +178,7 @@ def start(session: Session, specs: Sequence[MemberSpec] | None = None, rounds: i
     learner = Learner(family, loss, config.update, rounds or config.rollout.rounds)
     normaliser = None
     n = teacher.normalizer
-    if isinstance(n, Normalizer):  # of some entries of a Dict, the student measures its own
+    if isinstance(n, Normalizer) and session.view.columns is None:  # else the student measures its own
         normaliser = Normaliser.of_teacher(n.mean.reshape(-1), n.std.reshape(-1), n.clip)
     return LearningState(session, family, learner, dataset, normaliser, Selection())
 

@@ -61,6 +61,9 @@ class StudentConfig(Section):
     """Members per architecture that differ by their initial weights."""
     keys: Annotated[list[str], Field(min_length=1)] | None = None
     """Entries of a Dict observation that the student sees; without them all that the teacher sees."""
+    wrappers: list[str | dict[str, dict[str, Any]]] = []
+    """Wrappers, innermost first, named as in env.wrappers, through which the student sees the environment in the place
+    of the teacher's; only such as change observations. None: it sees what the teacher sees."""
 
     @model_validator(mode="before")
     @classmethod
