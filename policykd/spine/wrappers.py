@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from policykd.spine.errors import InputError
+from policykd.spine.errors import InputError, brief
 
 Wrapper = tuple[str, dict[str, Any]]
 Wrappers = tuple[Wrapper, ...]
@@ -77,8 +77,9 @@ def views_of(entries: Sequence[str | dict[str, dict[str, Any]]]) -> Wrappers:
     for name, _ in judged_by(wrappers):
         if not imports(name):
             raise InputError(
-                f"student.wrappers: {name} does more than change what is observed: put it into env.wrappers, where it "
-                "holds for teacher and student"
+                f"student.wrappers: {brief(name)} is no wrapper that only changes what is observed, expected "
+                "StackFrames, TimeFeatureWrapper or a name of gymnasium.wrappers that ends in Observation: correct it, "
+                "or put it into env.wrappers, where it holds for teacher and student"
             )
     return wrappers
 
