@@ -111,6 +111,8 @@ def _recorded(
             "in Python)"
         )
     given = env.kwargs if said else safe_kwargs(env.kwargs, f"{source}: its environment")
+    if env.kwargs.get("render_mode") == "rgb_array":  # pictures for a wrapper, and no window
+        given = {**given, "render_mode": "rgb_array"}
     checked([parsed(entry) for entry in wrappers if said.isdisjoint(_texts(entry))], f"{source}: its environment")
     return env.model_copy(update={"kwargs": given}), seen
 

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from policykd.rollout.partial_kernels import seeing
 from policykd.spine.packing import Leaf, Packing
 from policykd.spine.types import Array, Policy
 from policykd.students.family import Family, Group
@@ -128,31 +129,12 @@ def kernel_of(policy: Policy) -> Kernel | None:
     if isinstance(policy, MlpStudent):
         return _of_student(policy)
     if isinstance(policy, Partial):
-        return _seeing(kernel_of(policy.student), policy.columns)
+        return seeing(kernel_of(policy.student), policy.columns)
     if isinstance(policy, Teacher) and isinstance(policy.network, Network):
         own = policy.leaves[0]
         part = None if policy.packing.plain else slice(own.begin, own.begin + own.size)
-        return _seeing(_of_teacher(policy, policy.network), part)
+        return seeing(_of_teacher(policy, policy.network), part)
     return None
-
-
-@dataclass(frozen=True)
-class _Seeing:
-    """A kernel that sees a part of the packed observations."""
-
-    kernel: Kernel
-    part: slice | NDArray[np.int64]
-
-    @property
-    def log_std(self) -> F32:
-        return self.kernel.log_std
-
-    def means(self, observation: Array) -> F32:
-        return self.kernel.means(observation[:, self.part])
-
-
-def _seeing(kernel: Kernel | None, part: slice | NDArray[np.int64] | None) -> Kernel | None:
-    return kernel if kernel is None or part is None else _Seeing(kernel, part)
 
 
 def _of_student(student: MlpStudent) -> Kernel | None:
@@ -269,12 +251,12 @@ class Members:
         if family.device.type != "cpu" or not _is_vector(self.view.packing):
             return None
         if len(family) > 1:
-            return _seeing(_Groups(family, _scaled(self.normaliser), n_envs), self.view.columns)
+            return seeing(_Groups(family, _scaled(self.normaliser), n_envs), self.view.columns)
         pairs = family.member_layers(0)
         names = [family.activation] * (len(pairs) - 1) + ["identity"]
         layers = [(*pair, name) for pair, name in zip(pairs, names, strict=True)]
         mlp = _Mlp(_scaled(self.normaliser), layers, family.member_log_std(0).numpy())
-        return _seeing(mlp, self.view.columns)
+        return seeing(mlp, self.view.columns)
 
 
 class _Groups:
