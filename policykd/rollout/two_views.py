@@ -85,10 +85,10 @@ class _View:
         self._tap.asked = 0
 
     def _refused(self, what: str) -> InputError:
-        return InputError(
-            f"{self._key}: they {what}, expected wrappers that change observations alone beside student.wrappers: put "
-            "the others into env.wrappers under names that do not end in Observation"
-        )
+        remedy = "put others into env.wrappers"
+        if self._key != _KEYS[STUDENT]:
+            remedy = "beside student.wrappers a wrapper that does more may not have a name that ends in Observation"
+        return InputError(f"{self._key}: they {what}, expected wrappers that change observations alone: {remedy}")
 
 
 class _Tap(gym.Wrapper[Any, Any, Any, Any]):
