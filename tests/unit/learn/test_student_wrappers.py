@@ -112,6 +112,8 @@ def test_a_stopped_run_continues_bit_for_bit(tmp_path: Path) -> None:
         ("TimeLimit", {"max_episode_steps": 100}),
         ("DelayObservation", {"delay": 1}),
     )
+    named = policy_env(student, "student", EnvConfig(wrappers=[SHORT, {"StackFrames": {"n": 2}}])).wrappers
+    assert named[1:] == (("StackFrames", {"n": 2}),), "those that the caller names are the student's, and all"
     seen, master, both = fit_pair((student, "student"), (teacher, "teacher"), spec)
     env = make_env(both)
     first, second = env.reset(seed=5)[0], env.step(1)[0]
@@ -176,8 +178,11 @@ def test_a_mistake_is_one_line(words: list[str], said: str, tmp_path: Path, caps
     assert not (tmp_path / "run").exists()
 
 
-def test_a_view_that_is_too_large_and_a_search_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_view_that_is_too_large_and_a_search_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["shrink", "student.wrappers=[{StackFrames: {n: 2}}]"]) == 2
     assert "student.wrappers: policykd shrink" in capsys.readouterr().err
-    assert main(["distill", "env.kwargs={render_mode: rgb_array}", "student.wrappers=[AddRenderObservation]"]) == 2
-    assert "student.wrappers: the student observes 720000 numbers" in capsys.readouterr().err
+    large = "student.wrappers=[AddRenderObservation, {ResizeObservation: {shape: [60, 50]}}]"
+    few = ["rollout.rounds=1", "rollout.timesteps=64", "evaluate.episodes=2", "evaluate.select_episodes=2"]
+    words = ["env.kwargs={render_mode: rgb_array}", "env.wrappers=[{TimeLimit: {max_episode_steps: 9}}]", large, *few]
+    assert main(["distill", *words, "--out", str(tmp_path / "run")]) == 2
+    assert "student.wrappers: the student observes 9000 numbers" in capsys.readouterr().err
