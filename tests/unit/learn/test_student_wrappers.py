@@ -77,7 +77,6 @@ def test_a_student_with_a_memory_is_judged_beside_its_teacher(tmp_path: Path) ->
     assert alone["return"]["mean"] == run.result["student"]["return"]["mean"], "the same episodes as in the run"
     both = api.evaluate(str(run.folder), teacher=BUILTIN, how=Judging(episodes=10))
     assert both["return"] == alone["return"] and both["teacher"]["return"]["mean"] == 100
-    assert both["retention"]["value"] == run.result["retention"]["value"]
     assert both["agreement"] == run.result["agreement"]
     assert run.result["agreement"] < 1.0
 
