@@ -11,6 +11,7 @@ from policykd.data.dataset import Dataset
 from policykd.data.records import RecordDataset, Records
 from policykd.data.sequences import SequenceDataset
 from policykd.learn.session import Session
+from policykd.spine.config.schema import StudentConfig
 from policykd.spine.errors import InputError
 from policykd.spine.spaces import describe_space
 from policykd.students.conv import ConvStudent
@@ -23,6 +24,7 @@ from policykd.students.parted import PartedFamily
 from policykd.students.recurrent import GruFamily
 from policykd.students.student import Student
 from policykd.students.view import View
+from policykd.teachers.base import Teacher
 
 MAX_INPUTS = 8192  # of a student: the labelled states of a run lie in memory
 _MAX_BYTES = 4 * MAX_INPUTS  # of one state as it is kept
@@ -77,8 +79,9 @@ def sees_images(kind: str) -> bool:
     return kind in ("cnn", "multi")
 
 
-def refuse_unfit(kind: str, view: View, source: str) -> None:
-    """InputError where students of this kind cannot see what the teacher `source` sees."""
+def refuse_unfit(config: StudentConfig, teacher: Teacher) -> None:
+    """InputError where students of this kind cannot see what they would of the teacher's environment."""
+    view, kind = View.of(config.keys, teacher.observation_space, teacher.packing), config.kind
     packing, seen = view.packing, describe_space(view.space)[:80]
     pictures = sum(map(is_picture, packing.leaves))
     if kind == "cnn" and not (pictures and len(packing.leaves) == 1):
@@ -87,16 +90,16 @@ def refuse_unfit(kind: str, view: View, source: str) -> None:
     if kind == "multi" and len(packing.leaves) == 1 and (packing.plain or pictures):
         other = "cnn" if pictures else "mlp"
         raise InputError(f"student.kind multi: observations are {seen}, expected several: use student.kind={other}")
+    who = "student.wrappers: the student" if config.wrappers else f"{teacher.info.source}: the student"
+    remedy = "add ResizeObservation" if config.wrappers else "use a teacher that was trained on smaller observations"
     if not sees_images(kind) and packing.n_features > MAX_INPUTS:
-        hint = "use student.kind=cnn or multi" if pictures else "use a teacher that was trained on smaller observations"
+        hint = f"use student.kind=cnn or multi, or {remedy}" if pictures else remedy
         raise InputError(
-            f"{source}: observes {packing.n_features} numbers ({seen}), and students of kind {kind} take at most "
+            f"{who} observes {packing.n_features} numbers ({seen}), and students of kind {kind} take at most "
             f"{MAX_INPUTS}: {hint}"
         )
-    if sees_images(kind):
-        size = Records(packing).n_bytes
-        if size > _MAX_BYTES:
-            raise InputError(
-                f"{source}: one of its observations ({seen}) takes {size} bytes, and students of kind {kind} keep at "
-                f"most {_MAX_BYTES} for each: use a teacher that was trained on smaller observations"
-            )
+    if sees_images(kind) and Records(packing).n_bytes > _MAX_BYTES:
+        raise InputError(
+            f"{who} observes {Records(packing).n_bytes} bytes ({seen}), and students of kind {kind} keep at most "
+            f"{_MAX_BYTES} for each observation: {remedy}"
+        )

@@ -11,7 +11,7 @@ from policykd.evaluation.smoothness import mean_change
 from policykd.evaluation.stats import refuse_random_teacher, retention, return_summary, worst_decile
 from policykd.evaluation.watched import agreement_in, watched
 from policykd.learn.session import Work
-from policykd.learn.sources import open_policy, policy_env, student_file
+from policykd.learn.sources import fit_pair, open_policy, policy_env, student_file, views_env
 from policykd.rollout.envs import EnvSpec
 from policykd.rollout.fit import fit
 from policykd.spine.artifact import read_header
@@ -53,9 +53,11 @@ def judge(source: str, teacher: str | None, env: EnvConfig | EnvSpec, how: Judgi
     """
     seeds = how.seeds
     policy, master = _opened(source, teacher, how)
-    policy, spec = fit(policy, source, environment(policy, source, env))
-    if master is not None:
-        master, spec = fit(master, str(teacher), spec)
+    if master is None:
+        policy, spec = fit(policy, source, environment(policy, source, env))
+    else:
+        where = env if isinstance(env, EnvSpec) else views_env(policy, source, env)
+        policy, master, spec = fit_pair((policy, source), (master, str(teacher)), where)
     tell_notes(work, {source: policy} if master is None else {source: policy, str(teacher): master})
 
     def measure(actor: Actor, keep: int = 0) -> Episodes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from policykd.learn.families import sees_images
 from policykd.spine.config.schema import Config
+from policykd.spine.wrappers import parsed
 from policykd.students.family import MemberSpec, members_of
 from policykd.students.view import View
 from policykd.teachers.base import Teacher
@@ -11,6 +12,20 @@ from policykd.teachers.base import Teacher
 
 def notes_of(config: Config, teacher: Teacher) -> list[str]:
     """The notes of a run whose configuration has no `auto` left."""
+    return _views(config) + _sizes(config, teacher)
+
+
+def _views(config: Config) -> list[str]:
+    if not config.student.wrappers:
+        return []
+    own, theirs = (
+        ", ".join(parsed(entry)[0] for entry in entries) or "no wrapper"
+        for entries in (config.student.wrappers, config.env.wrappers)
+    )
+    return [f"student: sees the environment through {own}, its teacher through {theirs}"]
+
+
+def _sizes(config: Config, teacher: Teacher) -> list[str]:
     view = View.of(config.student.keys, teacher.observation_space, teacher.packing)
     n_means = teacher.distribution.n_means
 

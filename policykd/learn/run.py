@@ -17,8 +17,8 @@ from policykd.learn.notes import notes_of
 from policykd.learn.proof import Proved, analysed, build_result, frontier, prove
 from policykd.learn.robustness import robustness
 from policykd.learn.session import Session, Work, prepare
-from policykd.rollout.envs import EnvSpec, factory_spec, teacher_spec
-from policykd.rollout.fit import fit
+from policykd.rollout.envs import EnvSpec, factory_spec, teacher_spec, with_views
+from policykd.rollout.fit import fit_views
 from policykd.spine.artifact import save_artifact
 from policykd.spine.checkpoint import RunFolder
 from policykd.spine.config.load import resolved_yaml
@@ -28,10 +28,10 @@ from policykd.spine.errors import InputError, Interrupted
 from policykd.spine.files import read_json, write_atomic, write_json
 from policykd.spine.stop import StopFlag
 from policykd.spine.tracker import Fanout, TensorBoardTracker, Tracker
+from policykd.spine.wrappers import views_of
 from policykd.students.family import members_of
 from policykd.students.load import load_student
 from policykd.students.student import Student
-from policykd.students.view import View
 from policykd.teachers.base import Teacher
 from policykd.teachers.load import HUB, load_teacher
 
@@ -85,13 +85,14 @@ def open_task(config: Config, teacher: Any, env: Callable[..., Any] | None) -> T
     refuse_shared_seeds(config, config.evaluate.select_episodes)
     named = teacher if teacher is not None else config.teacher
     loaded = load_teacher(named, env_id=config.env.id, vec_normalize=config.vec_normalize, trust=config.trust)
-    view = View.of(config.student.keys, loaded.observation_space, loaded.packing)
-    refuse_unfit(config.student.kind, view, loaded.info.source)
-    if env is not None:
-        spec = factory_spec(env, config.env)
-    else:
-        spec = teacher_spec(config.env, loaded.info)
-    loaded, spec = fit(loaded, f"the teacher {loaded.info.source}", spec)
+    if not config.student.wrappers:
+        refuse_unfit(config.student, loaded)
+    spec = factory_spec(env, config.env) if env is not None else teacher_spec(config.env, loaded.info)
+    if config.student.wrappers:
+        spec = with_views(spec, views_of(config.student.wrappers), config.env.backend)
+    loaded, spec = fit_views(loaded, f"the teacher {loaded.info.source}", spec)
+    if config.student.wrappers:
+        refuse_unfit(config.student, loaded)
     spec = randomisable(spec, config.robust, config.env.backend)
     if spec.masked and config.env.backend == "native":
         line = "env.backend native: a vector class has no action masks to give; single environments are used (sync)"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from policykd.rollout.envs import EnvSpec, env_spec, teacher_spec
+from policykd.rollout.envs import EnvSpec, env_spec, students_own, teacher_spec, with_views
+from policykd.rollout.fit import fit, fit_views
 from policykd.spine.config.schema import EnvConfig
 from policykd.spine.envargs import safe_kwargs
 from policykd.spine.errors import InputError, brief
-from policykd.spine.wrappers import WRITERS, checked, imports, parsed
+from policykd.spine.wrappers import WRITERS, checked, imports, parsed, views_of
 from policykd.students.load import load_student
 from policykd.students.student import Student
 from policykd.teachers.base import Teacher
@@ -44,16 +46,38 @@ def open_policy(source: str, vec_normalize: str | None = None, *, trust: bool = 
 
 
 def policy_env(policy: Student | Teacher, source: str, env: EnvConfig) -> EnvSpec:
-    """The environment that the caller names, or else the one in the policy's own record."""
+    """The environment that the caller names, or else the one in the policy's own record, as this policy sees it."""
+    return students_own(views_env(policy, source, env))
+
+
+def views_env(policy: Student | Teacher, source: str, env: EnvConfig) -> EnvSpec:
+    """The same, seen as its teacher does too, where a student saw it through wrappers of its own."""
     if isinstance(policy, Teacher):
         return teacher_spec(env, policy.info)
     if env.id is not None and env.id != _recorded_id(policy.provenance):
         return env_spec(env)
     # The user's own words are trust: an id with --allow-import, wrappers that they name. The file's words are not.
-    own = _recorded(policy.provenance, source, said={env.id, *_texts(env.wrappers)} if env.allow_import else set())
+    own, seen = _recorded(
+        policy.provenance, source, said={env.id, *_texts(env.wrappers)} if env.allow_import else set()
+    )
     given = {name: getattr(env, name) for name in ("kwargs", "wrappers") if getattr(env, name)}
     given |= {name: getattr(env, name) for name in ("allow_import", "backend", "step_timeout")}
-    return env_spec(own.model_copy(update=given))
+    spec = env_spec(own.model_copy(update=given))
+    return spec if env.wrappers or not seen else with_views(spec, views_of(seen), env.backend)
+
+
+def fit_pair(
+    policy: tuple[Student | Teacher, str], teacher: tuple[Teacher, str], spec: EnvSpec
+) -> tuple[Student | Teacher, Teacher, EnvSpec]:
+    """Policy and teacher, each with its name, in one environment, which is seen in two ways where `spec` says so;
+    InputError where one does not fit."""
+    own, students = fit(*policy, students_own(spec))
+    if not spec.student_wrappers:
+        master, both = fit(*teacher, students)
+        return own, master, both
+    master, both = fit_views(*teacher, replace(spec, masked=students.masked))
+    seen: Any = policy[0].fitted(master.observation_space)
+    return seen, master, both
 
 
 def _recorded_id(provenance: dict[str, Any]) -> Any:
@@ -62,18 +86,23 @@ def _recorded_id(provenance: dict[str, Any]) -> Any:
     return section.get("id") if isinstance(section, dict) else None
 
 
-def _recorded(provenance: dict[str, Any], source: str, *, said: set[str | None]) -> EnvConfig:
-    """The environment that a student file names. Nothing that only the file names, and the user has not `said`, is
-    imported, and no wrapper of it writes."""
+def _recorded(
+    provenance: dict[str, Any], source: str, *, said: set[str | None]
+) -> tuple[EnvConfig, list[str | dict[str, dict[str, Any]]]]:
+    """The environment that a student file names, and the wrappers through which the student saw it. Nothing that only
+    the file names, and the user has not `said`, is imported, and no wrapper of it writes."""
     name = _recorded_id(provenance)
     if name is None or str(name).startswith("function:"):
         raise InputError(f"{source}: names no environment: say which one with --env ID")
-    section = provenance["config"]["env"]
+    section, student = provenance["config"]["env"], provenance["config"].get("student")
     try:
         env = EnvConfig.model_validate({name: section[name] for name in _USED if name in section})
+        own = student.get("wrappers", []) if isinstance(student, dict) else []
+        seen = EnvConfig.model_validate({"wrappers": own}).wrappers
     except ValidationError as error:
         raise InputError(f"{source}: its environment cannot be read; say which one with --env ID") from error
-    texts = set(_texts([env.id, env.kwargs, env.wrappers]))
+    wrappers = [*env.wrappers, *seen]
+    texts = set(_texts([env.id, env.kwargs, wrappers]))
     unsafe = sorted(text for text in texts if (imports(text) or text in WRITERS) and text not in said)
     if unsafe:
         raise InputError(
@@ -82,8 +111,10 @@ def _recorded(provenance: dict[str, Any], source: str, *, said: set[str | None])
             "in Python)"
         )
     given = env.kwargs if said else safe_kwargs(env.kwargs, f"{source}: its environment")
-    checked([parsed(entry) for entry in env.wrappers if said.isdisjoint(_texts(entry))], f"{source}: its environment")
-    return env.model_copy(update={"kwargs": given})
+    if env.kwargs.get("render_mode") == "rgb_array":  # pictures for a wrapper, and no window
+        given = {**given, "render_mode": "rgb_array"}
+    checked([parsed(entry) for entry in wrappers if said.isdisjoint(_texts(entry))], f"{source}: its environment")
+    return env.model_copy(update={"kwargs": given}), seen
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -206,8 +206,8 @@ def start(session: Session, specs: Sequence[MemberSpec] | None = None, rounds: i
     learner = Learner(family, loss, config.update, rounds or config.rollout.rounds)
     normaliser = None
     n = teacher.normalizer
-    # Of some entries of a Dict, and of images, the student measures its own.
-    if isinstance(n, Normalizer) and not isinstance(dataset, RecordDataset):
+    # Of some entries of a Dict, through its own wrappers, and of images the student measures its own.
+    if isinstance(n, Normalizer) and session.view.columns is None and not isinstance(dataset, RecordDataset):
         normaliser = Normaliser.of_teacher(n.mean.reshape(-1), n.std.reshape(-1), n.clip)
     return LearningState(session, family, learner, dataset, normaliser, Selection())
 

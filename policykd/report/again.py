@@ -69,9 +69,9 @@ def _teacher(facts: Facts) -> str | None:
 
 
 def _wrappers(facts: Facts) -> list[str]:
-    """The names of the environment's wrappers."""
-    listed = section(facts.config, "env").get("wrappers")
-    entries = listed if isinstance(listed, list) else []
+    """The names of the environment's wrappers, the student's own among them."""
+    listed = [section(facts.config, name).get("wrappers") for name in ("env", "student")]
+    entries = [entry for part in listed if isinstance(part, list) for entry in part]
     named = [name for entry in entries for name in (entry if isinstance(entry, Mapping) else [entry])]
     return [name for name in named if isinstance(name, str)]
 

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from policykd.learn.sources import open_policy, policy_env
+from policykd.learn.sources import fit_pair, open_policy, policy_env, views_env
 from policykd.report.video import record, show
 from policykd.rollout.envs import make_env
 from policykd.rollout.fit import fit
@@ -37,14 +37,15 @@ def play(
     master = load_teacher(teacher, trust=trust) if teacher is not None else None
     if master is None and video is not None:
         master = _own_teacher(Path(student))
-    spec = policy_env(policy, student, env)
     alone = "teacher" if master is None and isinstance(policy, Teacher) else "student"
-    policies: list[tuple[str, Student | Teacher]] = [(alone, policy)]
-    if master is not None:
-        policies.insert(0, ("teacher", master))
-    for index, (label, each) in enumerate(policies):
-        suited, spec = fit(each, f"the {label}", spec)
-        policies[index] = (label, suited)
+    policies: list[tuple[str, Student | Teacher]]
+    if master is None:
+        suited, spec = fit(policy, f"the {alone}", policy_env(policy, student, env))
+        policies = [(alone, suited)]
+    else:
+        where = views_env(policy, student, env)
+        suited, master, spec = fit_pair((policy, "the student"), (master, "the teacher"), where)
+        policies = [("teacher", master), ("student", suited)]
     make = partial(make_env, spec)
     shown = show(policies, make, seed=seed) if video is None else record(policies, make, video, seed=seed)
     played = [{name: entry[name] for name in ("label", "return", "steps")} for entry in shown["policies"]]

@@ -161,6 +161,7 @@ def environment(facts: Facts) -> Safe:
         ("environment", text_of(result.get("env"))),
         ("arguments", _plain(env.get("kwargs"))),
         ("wrappers", _plain(env.get("wrappers"))),
+        ("the student's", _plain(section(facts.config, "student").get("wrappers"))),
         ("backend", text_of(result.get("backend"))),
         ("device", text_of(result.get("device"))),
         ("judged", {True: "by the mode", False: "by samples"}.get(result.get("deterministic") is not False)),

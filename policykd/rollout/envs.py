@@ -17,7 +17,7 @@ from policykd.spine.config.schema import EnvConfig
 from policykd.spine.errors import InputError, brief
 from policykd.spine.packing import Packing
 from policykd.spine.types import TeacherInfo
-from policykd.spine.wrappers import Wrappers, imports, parsed, written
+from policykd.spine.wrappers import Wrappers, imports, judged_by, parsed, seen_by, written
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -39,6 +39,8 @@ class EnvSpec:
     `masked`: the environment's `action_masks()` is asked before every action. `packing`: how its observations become
     one array, where a policy takes the entries of a Dict in another order than the environment has them.
     `disturbance`: what is done to it (`make_env` varies its parameters, `make_batch` does the rest).
+    `student_wrappers`: through which the student sees it, where that is not as its teacher does, through those of
+    `wrappers` that change observations (`policykd.rollout.two_views`).
     """
 
     id: str
@@ -51,6 +53,7 @@ class EnvSpec:
     packing: Packing | None = None
     step_timeout: float = 60.0  # seconds that a worker process of the async backend may take for a step
     disturbance: Disturbance | None = None
+    student_wrappers: Wrappers = ()
 
     @property
     def recorded_id(self) -> str:
@@ -112,6 +115,23 @@ def factory_spec(factory: Callable[..., Any], config: EnvConfig = EnvConfig()) -
     return EnvSpec(name, {}, wrappers, config.allow_import, backend, factory=factory, step_timeout=timeout)
 
 
+def with_views(spec: EnvSpec, student_wrappers: Wrappers, wanted: str) -> EnvSpec:
+    """The environment that the student sees through wrappers of its own; `wanted` is env.backend, and `auto` becomes
+    single environments. InputError for a backend without any."""
+    if wanted in ("native", "envpool"):
+        raise InputError(
+            f"env.backend {wanted}: has no single environments, which student.wrappers need; use sync or async"
+        )
+    return replace(spec, student_wrappers=student_wrappers, backend="async" if wanted == "async" else "sync")
+
+
+def students_own(spec: EnvSpec) -> EnvSpec:
+    """The environment as the student alone sees it: worth the same, through its own wrappers."""
+    if not spec.student_wrappers:
+        return spec
+    return replace(spec, wrappers=(*judged_by(spec.wrappers), *spec.student_wrappers), student_wrappers=())
+
+
 def make_env(spec: EnvSpec, render_mode: str | None = None) -> AnyEnv:
     """One environment. Never pass a render mode while collecting: it makes some environments 9 times slower."""
     import gymnasium as gym
@@ -128,7 +148,13 @@ def make_env(spec: EnvSpec, render_mode: str | None = None) -> AnyEnv:
                 env = gym.make(spec.id, disable_env_checker=True, **{**spec.kwargs, **extra})
         except (gym.error.Error, TypeError, ValueError, AttributeError, ImportError) as error:
             raise InputError(f"env {brief(spec.id)}: cannot be made ({one_line(error)}); {HINT}") from None
-    env = wrap(env, spec.wrappers, spec.allow_import)
+    if spec.student_wrappers:
+        from policykd.rollout.two_views import TwoViews
+
+        base = wrap(env, judged_by(spec.wrappers), spec.allow_import)
+        env = TwoViews(base, seen_by(spec.wrappers), spec.student_wrappers, spec.allow_import)
+    else:
+        env = wrap(env, spec.wrappers, spec.allow_import)
     if spec.disturbance is None or not spec.disturbance.parameters:
         return env
     from policykd.rollout.randomised import RandomParameters

@@ -13,6 +13,8 @@ from policykd.spine.errors import InputError, brief
 from policykd.spine.packing import packing_of
 from policykd.spine.spaces import describe_space, ordered_like, same_shape
 from policykd.spine.types import Policy
+from policykd.spine.views import Views
+from policykd.teachers.base import Teacher
 
 if TYPE_CHECKING:
     from gymnasium import Space
@@ -26,6 +28,21 @@ def fit(policy: P, name: str, spec: EnvSpec) -> tuple[P, EnvSpec]:
     is); InputError where they do not fit."""
     policy, spec = _checked(policy, name, spec)
     return policy, with_masks(policy, name, spec)
+
+
+def fit_views(teacher: Teacher, name: str, spec: EnvSpec) -> tuple[Teacher, EnvSpec]:
+    """As `fit`, for the teacher of a student that sees the environment through wrappers of its own, where
+    `spec.student_wrappers` names some: the teacher then acts in the environment that shows both views."""
+    teacher, own = fit(teacher, name, replace(spec, student_wrappers=()))
+    if not spec.student_wrappers:
+        return teacher, own
+    env = make_env(replace(own, student_wrappers=spec.student_wrappers))
+    space = env.observation_space
+    env.close()
+    assert isinstance(space, Views)
+    teacher = teacher.fitted(space)
+    ordered = ordered_like(space, teacher.observation_space)
+    return teacher, replace(own, student_wrappers=spec.student_wrappers, packing=packing_of(ordered))
 
 
 def _checked(policy: P, name: str, spec: EnvSpec) -> tuple[P, EnvSpec]:

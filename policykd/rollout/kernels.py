@@ -17,14 +17,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from policykd.spine.packing import Packing
+from policykd.rollout.partial_kernels import seeing
+from policykd.spine.packing import Leaf, Packing
 from policykd.spine.types import Array, Policy
 from policykd.students.convolved import ConvFamily
 from policykd.students.family import Family, Group
 from policykd.students.lean import ONE_THREAD
 from policykd.students.mlp import MlpStudent
 from policykd.students.normaliser import Normaliser
-from policykd.students.view import View
+from policykd.students.view import Partial, View
 from policykd.teachers.base import Teacher
 from policykd.teachers.extractors import Flat
 from policykd.teachers.networks import ConstantStd, Dense, Logits, Network, QuantileMean
@@ -39,7 +40,8 @@ _NONE = np.zeros(0, np.float32)
 class Kernel(Protocol):
     """A policy in NumPy. `log_std` [A] or [B, A] does not depend on the state; empty where there is none."""
 
-    log_std: F32
+    @property
+    def log_std(self) -> F32: ...
 
     def means(self, observation: Array) -> F32:
         """Logits or means [B, M], float32, for packed raw observations [B, *shape], until the next call."""
@@ -127,8 +129,12 @@ def kernel_of(policy: Policy) -> Kernel | None:
     """The policy in NumPy, or None where it is no plain MLP on vectors, needs masks or lies on another device."""
     if isinstance(policy, MlpStudent):
         return _of_student(policy)
+    if isinstance(policy, Partial):
+        return seeing(kernel_of(policy.student), policy.columns)
     if isinstance(policy, Teacher) and isinstance(policy.network, Network):
-        return _of_teacher(policy, policy.network)
+        own = policy.leaves[0]
+        part = None if policy.packing.plain else slice(own.begin, own.begin + own.size)
+        return seeing(_of_teacher(policy, policy.network), part)
     return None
 
 
@@ -145,7 +151,8 @@ def _of_teacher(teacher: Teacher, network: Network) -> Kernel | None:
     plain = (
         not (teacher.masked or teacher.recurrent)
         and teacher.device.type == "cpu"
-        and _is_vector(teacher.packing)
+        and len(teacher.leaves) == 1
+        and _is_flat(teacher.leaves[0])
         and all(isinstance(part, Flat) and not part.divide for part in parts)
         and isinstance(network.head, Logits | ConstantStd | QuantileMean)
         and (statistics is None or isinstance(statistics, Normalizer))
@@ -164,7 +171,11 @@ def _of_teacher(teacher: Teacher, network: Network) -> Kernel | None:
 
 
 def _is_vector(packing: Packing) -> bool:
-    return packing.plain and len(packing.shape) == 1 and not packing.leaves[0].nvec
+    return packing.plain and _is_flat(packing.leaves[0])
+
+
+def _is_flat(leaf: Leaf) -> bool:
+    return len(leaf.shape) == 1 and not leaf.nvec
 
 
 def _as_float(n_inputs: int) -> Callable[[int], Normalise]:
@@ -238,19 +249,15 @@ class Members:
     def kernel(self, n_envs: int) -> Kernel | None:
         """The weights as they are now, in NumPy, for N slots; None on another device and for images or choices."""
         family = self.family
-        if (
-            isinstance(family, ConvFamily)
-            or family.device.type != "cpu"
-            or self.view.columns is not None
-            or not _is_vector(self.view.packing)
-        ):
+        if isinstance(family, ConvFamily) or family.device.type != "cpu" or not _is_vector(self.view.packing):
             return None
         if len(family) > 1:
-            return _Groups(family, _scaled(self.normaliser), n_envs)
+            return seeing(_Groups(family, _scaled(self.normaliser), n_envs), self.view.columns)
         pairs = family.member_layers(0)
         names = [family.activation] * (len(pairs) - 1) + ["identity"]
         layers = [(*pair, name) for pair, name in zip(pairs, names, strict=True)]
-        return _Mlp(_scaled(self.normaliser), layers, family.member_log_std(0).numpy())
+        mlp = _Mlp(_scaled(self.normaliser), layers, family.member_log_std(0).numpy())
+        return seeing(mlp, self.view.columns)
 
 
 class _Groups:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from policykd.spine.errors import InputError
+from policykd.spine.errors import InputError, brief
 
 Wrapper = tuple[str, dict[str, Any]]
 Wrappers = tuple[Wrapper, ...]
@@ -21,6 +21,7 @@ STACK = "StackFrames"
 OWN = (TIME_FEATURE, ATARI, STACK)
 """Names that stand for classes which policykd chooses itself, beside those of gymnasium.wrappers."""
 _SEEN = (TIME_FEATURE, STACK)
+_SKIPS = "MaxAndSkipObservation"  # of gymnasium: steps several times, and sums the rewards
 
 WRITERS = frozenset({"RecordVideo"})
 """Wrappers of gymnasium that write where their arguments say."""
@@ -58,7 +59,38 @@ def imports(name: str) -> bool:
 
 def judged_by(wrappers: Wrappers) -> Wrappers:
     """Those that may change what an episode is worth: all but the ones that only change what is observed."""
-    return tuple(wrapper for wrapper in wrappers if wrapper[0] not in _SEEN and not wrapper[0].endswith("Observation"))
+    return tuple(wrapper for wrapper in wrappers if not _only_observes(wrapper[0]))
+
+
+def seen_by(wrappers: Wrappers) -> Wrappers:
+    """The others: those that only change what is observed."""
+    return tuple(wrapper for wrapper in wrappers if _only_observes(wrapper[0]))
+
+
+def views_of(entries: Sequence[str | dict[str, dict[str, Any]]]) -> Wrappers:
+    """The wrappers of `student.wrappers`; InputError for one that is known to do more than observe. What an imported
+    one does shows when it is used."""
+    try:
+        wrappers = tuple(parsed(entry) for entry in entries)
+    except InputError as error:
+        raise renamed(error, "student.wrappers") from None
+    for name, _ in judged_by(wrappers):
+        if not imports(name):
+            raise InputError(
+                f"student.wrappers: {brief(name)} is no wrapper that only changes what is observed, expected "
+                "StackFrames, TimeFeatureWrapper or a name of gymnasium.wrappers that ends in Observation: correct it, "
+                "or put it into env.wrappers, where it holds for teacher and student"
+            )
+    return wrappers
+
+
+def renamed(error: InputError, key: str) -> InputError:
+    """An error about `env.wrappers` as one about the wrappers that `key` names."""
+    return InputError(str(error).replace("env.wrappers", key))
+
+
+def _only_observes(name: str) -> bool:
+    return name in _SEEN or (name.endswith("Observation") and name != _SKIPS)
 
 
 def from_file(entries: Any, where: str) -> Wrappers:

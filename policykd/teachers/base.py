@@ -14,7 +14,7 @@ from policykd.loss import acting
 from policykd.loss.distributions import Distribution
 from policykd.spine.actions import ActionMap
 from policykd.spine.errors import InputError, brief
-from policykd.spine.packing import Packing, packing_of
+from policykd.spine.packing import Leaf, Packing, packing_of
 from policykd.spine.spaces import action_map
 from policykd.spine.types import TeacherInfo
 from policykd.teachers.modelspec import MASKABLE_ALGOS
@@ -80,7 +80,8 @@ class Teacher:
     `value_teacher`: the logits are values without a scale of their own (DQN, QR-DQN, discrete ARS), multiplied by
     `logit_scale`. `deterministic_teacher`: a mean with a fixed spread (TD3, DDPG, ARS on a Box). Neither kind has a
     distribution of its own: `predict` takes their mode, as stable-baselines3 does, unless it explores.
-    `normalizer` is None or the statistics that are applied to observations.
+    `normalizer` is None or the statistics that are applied to observations. `leaves`: those of `packing` that it looks
+    at, all of them unless the environment is seen in two ways.
     """
 
     def __init__(
@@ -98,11 +99,12 @@ class Teacher:
         self.logit_scale = logit_scale
         self._interface = interface
         self.packing = packing_of(interface.observation_space)
+        self.leaves = _own_leaves(interface.observation_space, self.packing)
         mapped = action_map(interface.action_space, unscale=network.unit_actions)
         keep = network.adds_start or not any(mapped.start)
         self._action_map = mapped if keep else replace(mapped, start=())
         self._device = network.device
-        self._normalise = _by_leaf(normalizer, self.packing, info, self._device)
+        self._normalise = _by_leaf(normalizer, self.leaves, info, self._device)
         self._generator = torch.Generator(self._device)
         self._generator.manual_seed(0)
 
@@ -169,22 +171,34 @@ class Teacher:
             return params if self.logit_scale == 1.0 else params * self.logit_scale
 
     def _leaves(self, observation: Tensor) -> list[Tensor]:
-        return [self._leaf(observation, index) for index in range(len(self.packing.leaves))]
+        return [self._leaf(observation, index) for index in range(len(self.leaves))]
 
     def _leaf(self, observation: Tensor, index: int) -> Tensor:
         """One leaf [B, *shape] of packed observations as the network takes it."""
-        values: Tensor = self.packing.leaf_of(observation, self.packing.leaves[index])
+        values: Tensor = self.packing.leaf_of(observation, self.leaves[index])
         if index in self._normalise:
             values = self._normalise[index](values)
         return values.permute(0, 3, 1, 2) if index in self._interface.channels_last else values
 
     def fitted(self, space: Space[Any]) -> Teacher:
-        """The teacher for an environment that gives its images as (height, width, channels), where it does.
+        """The teacher for an environment that gives its images as (height, width, channels), where it does, or that is
+        seen in two ways: of `Views` it sees the teacher's.
 
-        stable-baselines3 wraps such environments (VecTransposeImage), so its files know only the turned images.
+        stable-baselines3 wraps environments of images (VecTransposeImage), so its files know only the turned images.
         """
+        from policykd.spine.views import STUDENT, TEACHER, Views
         from policykd.teachers.images import turned_images
 
+        if isinstance(space, Views) and not isinstance(self.observation_space, Views):
+            own = self.fitted(space.spaces[TEACHER])
+            views = Views(own.observation_space, space.spaces[STUDENT])
+            return type(self)(
+                self.network,
+                replace(own._interface, observation_space=views),
+                self.info,
+                self.normalizer,
+                logit_scale=self.logit_scale,
+            )
         turned = turned_images(self.observation_space, space)
         if turned is None:
             return self
@@ -230,21 +244,28 @@ class Teacher:
         return type(self)(self.network, self._interface, info, self.normalizer, logit_scale=self.logit_scale)
 
 
+def _own_leaves(space: Space[Any], packing: Packing) -> tuple[Leaf, ...]:
+    """The leaves of the packed observations that a teacher looks at: all, or of two views its own."""
+    from policykd.spine.views import TEACHER, Views, leaves_of
+
+    return leaves_of(TEACHER, packing.leaves) if isinstance(space, Views) else packing.leaves
+
+
 def _by_leaf(
-    normalizer: Normalizer | KeyedNormalizer | None, packing: Packing, info: TeacherInfo, device: torch.device
+    normalizer: Normalizer | KeyedNormalizer | None, leaves: Sequence[Leaf], info: TeacherInfo, device: torch.device
 ) -> dict[int, TensorNormalizer]:
-    """The statistics of each leaf of the packing that has some; InputError where they do not fit."""
+    """The statistics of each of the leaves that has some; InputError where they do not fit."""
     if normalizer is None:
         return {}
     keyed = normalizer.parts if isinstance(normalizer, KeyedNormalizer) else {"": normalizer}
-    names = [".".join(map(str, leaf.path)) for leaf in packing.leaves]
+    names = [".".join(map(str, leaf.path)) for leaf in leaves]
     remedy = "pass the vecnormalize.pkl that was saved with this teacher"
     if not keyed.keys() <= set(names):
         raise InputError(
             f"{info.source}: statistics are for {brief(', '.join(sorted(keyed)), 80) or 'one array'}, but the teacher "
             f"observes {brief(', '.join(names), 80) or 'one array'}: {remedy}"
         )
-    for name, leaf in zip(names, packing.leaves, strict=True):
+    for name, leaf in zip(names, leaves, strict=True):
         if name in keyed and keyed[name].mean.shape != leaf.shape:
             raise InputError(
                 f"{info.source}: statistics {name[:80]!r} are for observations of shape {keyed[name].mean.shape}, but "

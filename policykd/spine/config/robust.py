@@ -5,19 +5,17 @@ from __future__ import annotations
 import re
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from policykd.spine.config.section import Section
 
 KINDS = ("noise", "delay", "drop", "parameters")
 _PATH = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*")
 
 
-class RobustConfig(BaseModel):
+class RobustConfig(Section):
     """Disturbances, all off at first. They act where `collect` or `evaluate` say so; selection and the gate stay
     undisturbed."""
-
-    model_config = ConfigDict(  # that of every section (policykd.spine.config.schema, which imports this one)
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
 
     noise: Annotated[float, Field(ge=0, le=10)] = 0.0
     """Gaussian noise on observed numbers: its standard deviation as a part of each number's own, as the teacher's

@@ -65,8 +65,10 @@ def test_an_environment_that_is_imported_is_named_again(tmp_path: Path) -> None:
     for verb in ("evaluate .", "export .", "play ."):
         (line,) = re.findall(rf"policykd {verb}.*", text)
         assert line.endswith("--env mine:Env-v0 --allow-import")
-    text = _again(tmp_path / "wrapper", config=config.replace("FlattenObservation", "{'mine.w:Wrapper': {}}"))
-    assert "policykd shrink --config" in text and "policykd evaluate" not in text and "EnvConfig" in text
+    own = f"{config}student: {{wrappers: ['mine.w:Wrapper']}}\n"
+    for name, one in {"w": config.replace("FlattenObservation", "{'mine.w:Wrapper': {}}"), "own": own}.items():
+        text = _again(tmp_path / name, config=one)
+        assert "policykd shrink --config" in text and "policykd evaluate" not in text and "EnvConfig" in text
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,67 @@
+"""The section `student`: what is trained (docs/students.md)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from policykd.spine.config.section import Auto, Positive, Section
+
+Width = Annotated[int, Field(ge=1, le=4096)]
+Depth = Annotated[int, Field(ge=0, le=8)]
+Channels = Annotated[int, Field(ge=1, le=512)]
+
+
+class StudentConfig(Section):
+    """The student's architecture. A list trains a family: every width x depth x channels x seed, on the same data."""
+
+    kind: Literal["mlp", "linear", "gru", "cnn", "multi"] = "mlp"
+    """mlp: `depth` hidden layers. linear: an mlp without any. gru: a memory of `width` numbers and a linear head, for
+    what one observation does not tell. cnn: convolutions of an image. multi: of a Dict or Tuple, an encoder for each
+    entry: convolutions of an image, a layer of `width` units of anything else."""
+    width: Auto | Width | Annotated[list[Width], Field(min_length=1)] = "auto"
+    """Units of each hidden layer, and of each vector's encoder; numbers that a gru remembers."""
+    depth: Depth | Annotated[list[Depth], Field(min_length=1)] = 2
+    """Hidden layers; 0 is a linear policy. Behind convolutions 1 where nothing is said."""
+    activation: Literal["tanh", "relu"] = "tanh"
+    """Of an mlp, and of convolutions, where it is relu if nothing is said."""
+    conv: Literal["nature", "impala"] = "nature"
+    """Convolutions after Mnih et al. 2015, or residual blocks after Espeholt et al. 2018 (docs/students.md)."""
+    channels: Auto | Channels | Annotated[list[Channels], Field(min_length=1)] | None = "auto"
+    """Maps that the first convolution makes, the others make twice as many; null for students without images."""
+    seeds: Positive = 1
+    """Members per architecture that differ by their initial weights."""
+    keys: Annotated[list[str], Field(min_length=1)] | None = None
+    """Entries of a Dict observation that the student sees; without them all that the teacher sees."""
+    wrappers: list[str | dict[str, dict[str, Any]]] = []
+    """Wrappers, innermost first, named as in env.wrappers, through which the student sees the environment in the place
+    of the teacher's; only such as change observations. None: it sees what the teacher sees."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_kind(cls, given: Any) -> Any:
+        """The defaults of a kind; a linear student is the mlp of depth 0."""
+        kind = given.get("kind") if isinstance(given, dict) else None
+        if kind == "gru":
+            return {"depth": 1, **given}
+        if kind in ("cnn", "multi"):
+            return {"depth": 1, "activation": "relu", **given}
+        if kind != "linear":
+            return given
+        for name, none in (("depth", (0, [0])), ("width", ("auto",))):
+            if given.get(name, none[0]) not in none:
+                raise ValueError(f"{name} {given[name]}: a linear student has no {name}: leave student.{name} out")
+        return {**given, "kind": "mlp", "depth": [0]}
+
+    @model_validator(mode="after")
+    def _fits_kind(self) -> Self:
+        if self.kind == "gru" and self.depth not in (1, [1]):
+            raise ValueError(f"depth {self.depth}: a gru has one recurrent layer: leave student.depth out")
+        if self.kind == "gru" and self.activation != "tanh":
+            raise ValueError(f"activation {self.activation} has no effect on a gru: leave student.activation out")
+        for name, nothing in (("conv", ("nature",)), ("channels", ("auto", None))):
+            if self.kind not in ("cnn", "multi") and (found := getattr(self, name)) not in nothing:
+                kind = f"students of kind {self.kind}"
+                raise ValueError(f"{name} {found} has no effect on {kind}: leave student.{name} out")
+        return self
