@@ -29,8 +29,9 @@ from policykd.spine.seeding import SeedKey
 from policykd.spine.stop import StopFlag
 from policykd.spine.tracker import NullTracker
 from policykd.spine.types import Array
-from policykd.students.family import Family, members_of
+from policykd.students.family import Family
 from policykd.students.mlp import MlpStudent
+from policykd.students.spec import members_of
 from policykd.students.view import View
 from policykd.teachers.base import Teacher
 from policykd.teachers.load import load_teacher

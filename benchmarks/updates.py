@@ -19,8 +19,9 @@ from policykd.loss.distributions import Categorical, DiagGaussian
 from policykd.loss.losses import Loss
 from policykd.spine.config.schema import UpdateConfig
 from policykd.spine.seeding import SeedKey
-from policykd.students.family import Family, MemberSpec
+from policykd.students.family import Family
 from policykd.students.recurrent import GruFamily
+from policykd.students.spec import MemberSpec
 
 SETS = (("4 choices of 8 inputs", 8, Categorical(4)), ("6 means of 17 inputs", 17, DiagGaussian(6)))
 WIDTHS, MEMBERS, BATCH, STATES = (16, 64), (1, 5, 16, 64), 256, 10_000

@@ -15,7 +15,8 @@ from policykd.learn.session import Session, Work, prepare
 from policykd.learn.states import start
 from policykd.rollout.envs import EnvSpec
 from policykd.spine.checkpoint import RunFolder
-from policykd.spine.config.schema import EvaluateConfig, StudentConfig
+from policykd.spine.config.schema import EvaluateConfig
+from policykd.spine.config.student import StudentConfig
 from policykd.spine.stop import NeverStop
 from policykd.spine.tracker import NullTracker
 from policykd.students.mlp import MlpStudent

@@ -16,7 +16,7 @@ from policykd.spine.device import resolve_device
 from policykd.spine.errors import InputError
 from policykd.spine.types import Array, TeacherInfo, TeacherPolicy
 from policykd.spine.wrappers import written
-from policykd.students.family import members_of
+from policykd.students.spec import members_of
 from policykd.students.view import View
 
 _CHANNELS = 8  # of a student's first convolution: a quarter of those of Mnih et al. 2015

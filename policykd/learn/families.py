@@ -11,17 +11,18 @@ from policykd.data.dataset import Dataset
 from policykd.data.records import RecordDataset, Records
 from policykd.data.sequences import SequenceDataset
 from policykd.learn.session import Session
-from policykd.spine.config.schema import StudentConfig
+from policykd.spine.config.student import StudentConfig
 from policykd.spine.errors import InputError
 from policykd.spine.spaces import describe_space
 from policykd.students.conv import ConvStudent
 from policykd.students.convolved import ConvFamily
 from policykd.students.encoders import is_picture
-from policykd.students.family import Family, MemberSpec
+from policykd.students.family import Family
 from policykd.students.gru import GruStudent
 from policykd.students.mlp import MlpStudent
 from policykd.students.parted import PartedFamily
 from policykd.students.recurrent import GruFamily
+from policykd.students.spec import MemberSpec
 from policykd.students.student import Student
 from policykd.students.view import View
 from policykd.teachers.base import Teacher

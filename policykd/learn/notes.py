@@ -5,7 +5,7 @@ from __future__ import annotations
 from policykd.learn.families import sees_images
 from policykd.spine.config.schema import Config
 from policykd.spine.wrappers import parsed
-from policykd.students.family import MemberSpec, members_of
+from policykd.students.spec import MemberSpec, members_of
 from policykd.students.view import View
 from policykd.teachers.base import Teacher
 

@@ -29,8 +29,8 @@ from policykd.spine.files import read_json, write_atomic, write_json
 from policykd.spine.stop import StopFlag
 from policykd.spine.tracker import Fanout, TensorBoardTracker, Tracker
 from policykd.spine.wrappers import views_of
-from policykd.students.family import members_of
 from policykd.students.load import load_student
+from policykd.students.spec import members_of
 from policykd.students.student import Student
 from policykd.teachers.base import Teacher
 from policykd.teachers.load import HUB, load_teacher

@@ -26,10 +26,11 @@ from policykd.spine.errors import InputError
 from policykd.spine.types import Array
 from policykd.students.convolved import ConvFamily
 from policykd.students.encoders import normaliser_places
-from policykd.students.family import Family, MemberSpec, members_of
+from policykd.students.family import Family
 from policykd.students.normaliser import Normaliser
 from policykd.students.parted import PartedFamily
 from policykd.students.recurrent import GruFamily
+from policykd.students.spec import MemberSpec, members_of
 from policykd.students.student import Student
 from policykd.students.subset import carried, subset
 from policykd.teachers.normalize import Normalizer

@@ -148,18 +148,22 @@ def make_env(spec: EnvSpec, render_mode: str | None = None) -> AnyEnv:
                 env = gym.make(spec.id, disable_env_checker=True, **{**spec.kwargs, **extra})
         except (gym.error.Error, TypeError, ValueError, AttributeError, ImportError) as error:
             raise InputError(f"env {brief(spec.id)}: cannot be made ({one_line(error)}); {HINT}") from None
-    if spec.student_wrappers:
-        from policykd.rollout.two_views import TwoViews
-
-        base = wrap(env, judged_by(spec.wrappers), spec.allow_import)
-        env = TwoViews(base, seen_by(spec.wrappers), spec.student_wrappers, spec.allow_import)
-    else:
-        env = wrap(env, spec.wrappers, spec.allow_import)
+    seen = _seen(env, spec)
     if spec.disturbance is None or not spec.disturbance.parameters:
-        return env
+        return seen
     from policykd.rollout.randomised import RandomParameters
 
-    return RandomParameters(env, spec.disturbance.parameters, spec.id)
+    return RandomParameters(seen, spec.disturbance.parameters, spec.id)
+
+
+def _seen(env: AnyEnv, spec: EnvSpec) -> AnyEnv:
+    """The environment through its wrappers, or through those of teacher and student."""
+    if not spec.student_wrappers:
+        return wrap(env, spec.wrappers, spec.allow_import)
+    from policykd.rollout.two_views import TwoViews
+
+    base = wrap(env, judged_by(spec.wrappers), spec.allow_import)
+    return TwoViews(base, seen_by(spec.wrappers), spec.student_wrappers, spec.allow_import)
 
 
 def make_native(spec: EnvSpec, n_envs: int) -> VectorEnv:

@@ -10,7 +10,7 @@ from policykd.search.choosing import settled
 from policykd.search.grid import fixed_bytes
 from policykd.search.shrink import Outcome
 from policykd.search.standing import Candidate, Standing
-from policykd.students.family import MemberSpec, kind_of
+from policykd.students.spec import MemberSpec, kind_of
 
 
 def frontier_document(outcome: Outcome, result: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from policykd.learn.update import UpdateMetrics
 from policykd.search.choosing import LADDER, differences
 from policykd.search.standing import Candidate, Standing, key_of
 from policykd.spine.seeding import SeedKey
-from policykd.students.family import MemberSpec
+from policykd.students.spec import MemberSpec
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -17,11 +17,11 @@ from policykd.exports.targets import c99
 from policykd.exports.targets.table import Options
 from policykd.spine.config.schema import Config
 from policykd.spine.errors import InputError
-from policykd.students.family import Activation, Kind, MemberSpec, kind_of
 from policykd.students.gru import GruStudent
 from policykd.students.mlp import MlpStudent
 from policykd.students.normaliser import Normaliser
 from policykd.students.numpy_backend import gru_shapes
+from policykd.students.spec import Activation, Kind, MemberSpec, kind_of
 from policykd.students.student import Student
 from policykd.students.view import View
 from policykd.teachers.base import Teacher

@@ -19,7 +19,7 @@ from policykd.learn.session import Session
 from policykd.search.grid import blank, graph_if_any
 from policykd.search.standing import Candidate
 from policykd.spine.errors import InputError
-from policykd.students.family import Activation, MemberSpec
+from policykd.students.spec import Activation, MemberSpec
 from policykd.students.student import Student
 from policykd.teachers.base import Teacher
 

@@ -11,7 +11,7 @@ from policykd.search.generation import Plan
 from policykd.search.grid import Size, above, costs
 from policykd.search.standing import Standing
 from policykd.spine.config.schema import SearchConfig
-from policykd.students.family import MemberSpec
+from policykd.students.spec import MemberSpec
 
 _ARCHITECTURES = 8  # of a later generation
 _MACS = 24_000  # of its members together: an update of them takes a few milliseconds

@@ -13,9 +13,9 @@ from policykd.learn.session import Session
 from policykd.learn.states import LearningState, load_shards, start
 from policykd.search.generation import Plan
 from policykd.search.standing import Candidate, Standing, key_of
-from policykd.spine.config.schema import StudentConfig
-from policykd.students.family import MemberSpec, conv_of, kind_of
+from policykd.spine.config.student import StudentConfig
 from policykd.students.normaliser import Normaliser
+from policykd.students.spec import MemberSpec, conv_of, kind_of
 
 
 def save(state: LearningState, standing: Standing, plan: Plan, index: int) -> None:

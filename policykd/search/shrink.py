@@ -17,7 +17,7 @@ from policykd.search.latency import Latencies
 from policykd.search.planning import Known, next_plan
 from policykd.search.progress import restore, save
 from policykd.search.standing import Candidate, Standing
-from policykd.students.family import MemberSpec
+from policykd.students.spec import MemberSpec
 
 _FINALISTS = "finalists"  # the file of what is confirmed, in the run's checkpoints
 

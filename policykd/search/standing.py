@@ -17,7 +17,7 @@ from policykd.evaluation.parallel import Job
 from policykd.learn.session import Session
 from policykd.learn.trial import Reference, fulfil, player
 from policykd.search.choosing import differences
-from policykd.students.family import MemberSpec
+from policykd.students.spec import MemberSpec
 from policykd.students.student import Student
 
 _JUDGED = "judged"  # the file of selection returns in the run's checkpoints

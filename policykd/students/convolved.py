@@ -14,8 +14,8 @@ from policykd.loss.distributions import Distribution
 from policykd.spine.packing import Packing
 from policykd.students.conv import conv_means
 from policykd.students.encoders import ConvPlan, planned
-from policykd.students.family import Activation, MemberSpec
 from policykd.students.parted import PartedFamily, with_log_std
+from policykd.students.spec import Activation, MemberSpec
 
 
 class ConvFamily(PartedFamily):

@@ -20,7 +20,7 @@ from policykd.students.convolutions import Convolution, impala, nature
 from policykd.students.steps import Activate, Conv, Dense, Residual, Shape, Step, weighted
 
 if TYPE_CHECKING:
-    from policykd.students.family import Activation, MemberSpec
+    from policykd.students.spec import Activation, MemberSpec
 
 _MOST_NUMBERS = 2**25  # of one map, or of the patches of one convolution, of a file that is read
 _MOST_CONVOLUTIONS = 64

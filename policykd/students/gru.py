@@ -22,9 +22,9 @@ from policykd.loss.distributions import Distribution
 from policykd.spine.actions import ActionMap
 from policykd.spine.errors import InputError
 from policykd.spine.types import Array, Footprint, State
-from policykd.students.family import MemberSpec
 from policykd.students.normaliser import Normaliser
 from policykd.students.numpy_backend import gru_shapes
+from policykd.students.spec import MemberSpec
 from policykd.students.student import Parts, Student, shared_fields
 
 if TYPE_CHECKING:

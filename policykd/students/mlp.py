@@ -12,8 +12,8 @@ from policykd.loss.acting import predict
 from policykd.loss.distributions import Distribution
 from policykd.spine.actions import ActionMap
 from policykd.spine.types import Array, Footprint
-from policykd.students.family import Activation
 from policykd.students.normaliser import Normaliser
+from policykd.students.spec import Activation
 from policykd.students.student import Student, shared_fields
 
 if TYPE_CHECKING:

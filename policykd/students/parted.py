@@ -14,7 +14,8 @@ from policykd.loss.distributions import Distribution
 from policykd.spine.packing import Packing
 from policykd.spine.seeding import SeedKey
 from policykd.spine.types import Footprint
-from policykd.students.family import MemberSpec, places_of
+from policykd.students.family import places_of
+from policykd.students.spec import MemberSpec
 from policykd.students.student import Parts
 
 

@@ -19,10 +19,11 @@ from torch.nn.utils.rnn import PackedSequence
 
 from policykd.loss.distributions import Distribution
 from policykd.students.cuts import cheapest_cuts
-from policykd.students.family import MemberSpec, places_of
+from policykd.students.family import places_of
 from policykd.students.gru import gru_scan
 from policykd.students.numpy_backend import gru_shapes
 from policykd.students.parted import PartedFamily, with_log_std
+from policykd.students.spec import MemberSpec
 from policykd.students.student import Parts
 
 

@@ -8,7 +8,7 @@ from typing import Protocol, Self, TypeVar
 import torch
 from torch import Tensor
 
-from policykd.students.family import MemberSpec
+from policykd.students.spec import MemberSpec
 
 
 class Divisible(Protocol):

@@ -20,8 +20,8 @@ from policykd.search.run import shrink_config
 from policykd.spine.checkpoint import RunFolder
 from policykd.spine.config.load import load_config
 from policykd.spine.errors import Interrupted
-from policykd.students.family import MemberSpec
 from policykd.students.load import load_student
+from policykd.students.spec import MemberSpec
 from tests.house.rules import ROOT
 from tests.support.masked import Targets
 from tests.support.runs import Notes, StopsBehind

@@ -18,8 +18,8 @@ from policykd.spine.checkpoint import RunFolder
 from policykd.spine.config.schema import Config
 from policykd.spine.stop import NeverStop
 from policykd.spine.tracker import NullTracker
-from policykd.students.family import MemberSpec
 from policykd.students.mlp import MlpStudent
+from policykd.students.spec import MemberSpec
 from policykd.teachers.base import Teacher
 from policykd.teachers.load import load_teacher
 

@@ -41,7 +41,7 @@ def _refused(problem: str, node_or_event: Any) -> yaml.MarkedYAMLError:
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader with YAML 1.2 scalars, and without tags, duplicate keys and alias bombs."""
 
-    yaml_implicit_resolvers = {}  # noqa: RUF012  PyYAML's registry of this class; empty, so without YAML 1.1's
+    yaml_implicit_resolvers = {}
     depth = 0
     count = 0
 

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from policykd.spine.config.messages import problems
-from policykd.spine.config.schema import Section
+from policykd.spine.config.section import Section
 from policykd.spine.config.yaml_io import read_yaml
 from policykd.spine.errors import ConfigError, InputError
 

@@ -163,10 +163,10 @@ def test_impossible_combinations():
 
 def test_a_linear_student_is_an_mlp_without_hidden_layers():
     config = load_config(None, ["student.kind=linear"], {})
-    assert (config.student.kind, config.student.depth) == ("mlp", 0)
+    assert (config.student.kind, config.student.depth) == ("mlp", [0])
     assert the_problem("student.kind=linear", "student.width=8").startswith("student: width 8: a linear student has no")
     assert the_problem("student.kind=linear", "student.depth=2").endswith("leave student.depth out")
-    assert load_config("cartpole", ["student.kind=linear", "student.depth=0"], {}).student.depth == 0
+    assert load_config("cartpole", ["student.kind=linear", "student.depth=0"], {}).student.depth == [0]
 
 
 def test_students_of_images_have_defaults_of_their_own():

@@ -14,8 +14,8 @@ from policykd.loss.distributions import Categorical
 from policykd.loss.losses import Loss
 from policykd.spine.config.schema import UpdateConfig
 from policykd.spine.seeding import SeedKey
-from policykd.students.family import MemberSpec
 from policykd.students.recurrent import Episodes, GruFamily
+from policykd.students.spec import MemberSpec
 from tests.support.core import Quiet
 
 LENGTHS = st.lists(st.integers(1, 3 * CHUNK), min_size=1, max_size=6)

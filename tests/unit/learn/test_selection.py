@@ -6,7 +6,8 @@ import pytest
 
 from policykd.learn.selection import Choice, Selection, judged
 from policykd.loss.distributions import Categorical
-from policykd.students.family import Family, MemberSpec
+from policykd.students.family import Family
+from policykd.students.spec import MemberSpec
 
 # in the family's order: 1x16 has 98 parameters on 3 inputs, 2x4 has 46, 2x8 has 122
 FAMILY = Family([MemberSpec(2, 8), MemberSpec(2, 4), MemberSpec(1, 16)], 3, Categorical(2))

@@ -17,7 +17,8 @@ from policykd.loss.losses import Loss
 from policykd.spine.config.schema import UpdateConfig
 from policykd.spine.errors import Interrupted, NumericsError
 from policykd.spine.seeding import SeedKey
-from policykd.students.family import Family, MemberSpec
+from policykd.students.family import Family
+from policykd.students.spec import MemberSpec
 from tests.support.core import Quiet
 
 SPECS = [MemberSpec(1, 4), MemberSpec(2, 6), MemberSpec(2, 8)]

@@ -22,8 +22,9 @@ from policykd.spine.config.load import load_config
 from policykd.spine.config.schema import EnvConfig, RolloutConfig
 from policykd.spine.errors import InputError
 from policykd.spine.seeding import SeedKey
-from policykd.students.family import Family, MemberSpec
+from policykd.students.family import Family
 from policykd.students.normaliser import Normaliser
+from policykd.students.spec import MemberSpec
 from policykd.students.view import View
 from policykd.teachers.base import Interface, Teacher
 from policykd.teachers.extractors import Extractor, Flat

@@ -14,7 +14,7 @@ from policykd.search.frontier import frontier_document
 from policykd.search.grid import fixed_bytes
 from policykd.search.latency import Latencies
 from policykd.search.shrink import Outcome
-from policykd.students.family import MemberSpec
+from policykd.students.spec import MemberSpec
 from tests.support.standings import cartpole, put, standing
 
 SMALL, NEAR, CHOSEN, LARGE = (MemberSpec(1, w) for w in (1, 2, 4, 8))

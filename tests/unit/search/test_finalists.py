@@ -13,7 +13,7 @@ from policykd.search import shrink as module
 from policykd.search.shrink import Shrink
 from policykd.search.standing import Standing
 from policykd.spine.errors import Interrupted
-from policykd.students.family import MemberSpec
+from policykd.students.spec import MemberSpec
 from tests.support.standings import put, session
 
 CONFIG = {

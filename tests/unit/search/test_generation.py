@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from policykd.search.choosing import LADDER
 from policykd.search.generation import Plan, _seats, hopeless, nearest, needless
-from policykd.students.family import MemberSpec
+from policykd.students.spec import MemberSpec
 from tests.support.standings import session
 
 SPEC = (MemberSpec(1, 2),)

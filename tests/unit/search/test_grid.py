@@ -12,7 +12,7 @@ from policykd.search.run import shrink_config
 from policykd.spine.config.schema import Config
 from policykd.spine.errors import InputError
 from policykd.spine.types import Footprint
-from policykd.students.family import MemberSpec
+from policykd.students.spec import MemberSpec
 from tests.support.core import FAMILIES, StubTeacher, student
 from tests.support.standings import blank, cartpole
 

@@ -10,7 +10,7 @@ import torch
 from policykd.exports.of_student import graph_of
 from policykd.search.latency import Latencies, measured_us, refuse_impossible
 from policykd.spine.errors import InputError
-from policykd.students.family import MemberSpec
+from policykd.students.spec import MemberSpec
 from tests.support.core import FAMILIES, student
 from tests.support.standings import blank, cartpole, put, session, standing
 

@@ -23,8 +23,8 @@ from policykd.search.standing import Candidate
 from policykd.spine.config.schema import Config
 from policykd.spine.errors import InputError
 from policykd.spine.types import Footprint, TeacherInfo
-from policykd.students.family import MemberSpec
 from policykd.students.gru import GruStudent
+from policykd.students.spec import MemberSpec
 from policykd.teachers.base import Teacher
 from tests.support.core import FAMILIES, StubTeacher
 from tests.support.standings import cartpole, put, session, standing

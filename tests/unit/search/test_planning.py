@@ -8,7 +8,7 @@ from policykd.search.generation import Plan
 from policykd.search.grid import scouts, size_of
 from policykd.search.planning import Known, next_plan
 from policykd.spine.config.schema import SearchConfig
-from policykd.students.family import MemberSpec
+from policykd.students.spec import MemberSpec
 from tests.support.standings import put, standing
 
 SIZE = size_of(4, 2)

@@ -7,7 +7,7 @@ import pytest
 
 from policykd.search.choosing import LADDER
 from policykd.search.standing import Standing, key_of
-from policykd.students.family import MemberSpec
+from policykd.students.spec import MemberSpec
 from tests.support.standings import DEMAND, cartpole, put, session, standing
 
 A, B, C = MemberSpec(1, 2), MemberSpec(1, 4), MemberSpec(1, 4, 1)

@@ -25,9 +25,9 @@ from policykd.students.conv import ConvStudent, conv_means
 from policykd.students.convolutions import impala, nature
 from policykd.students.convolved import ConvFamily
 from policykd.students.encoders import channels_last, normaliser_places, planned
-from policykd.students.family import MemberSpec
 from policykd.students.load import load_student
 from policykd.students.normaliser import Normaliser
+from policykd.students.spec import MemberSpec
 from tests.support.core import FAMILIES
 
 SPACES: dict[str, spaces.Space[Any]] = {

@@ -19,7 +19,8 @@ from policykd.loss.losses import Loss, forward_kl
 from policykd.spine.config.schema import UpdateConfig
 from policykd.spine.seeding import SeedKey
 from policykd.students import family as module
-from policykd.students.family import Family, MemberSpec, fast_tanh_, plan_groups
+from policykd.students.family import Family, fast_tanh_, plan_groups
+from policykd.students.spec import MemberSpec
 from tests.support.core import Quiet
 
 N_INPUTS = 3

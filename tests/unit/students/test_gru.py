@@ -22,12 +22,12 @@ from policykd.loss.distributions import Categorical, DiagGaussian, Distribution
 from policykd.spine.artifact import save_artifact
 from policykd.spine.errors import InputError
 from policykd.spine.spaces import action_map
-from policykd.students.family import MemberSpec
 from policykd.students.gru import GruStudent, gru_scan, gru_step
 from policykd.students.load import load_student
 from policykd.students.normaliser import Normaliser
 from policykd.students.numpy_backend import gru_shapes
 from policykd.students.recurrent import Episodes, GruFamily
+from policykd.students.spec import MemberSpec
 from tests.support.core import FAMILIES
 
 N, H = 3, 5

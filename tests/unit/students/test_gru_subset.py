@@ -12,8 +12,8 @@ from policykd.loss.distributions import Categorical, DiagGaussian, Distribution
 from policykd.loss.losses import Loss
 from policykd.spine.config.schema import UpdateConfig
 from policykd.spine.seeding import SeedKey
-from policykd.students.family import MemberSpec
 from policykd.students.recurrent import Episodes, GruFamily, plan_sides
+from policykd.students.spec import MemberSpec
 from policykd.students.subset import carried, subset
 from tests.support.core import Quiet
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from policykd.loss.distributions import Categorical, DiagGaussian
-from policykd.students.family import Family, MemberSpec
+from policykd.students.family import Family
 from policykd.students.lean import Passes, _pieces
+from policykd.students.spec import MemberSpec
 
 SPECS = [
     MemberSpec(0, 0),

@@ -12,8 +12,8 @@ from policykd.data.sequences import Chunks
 from policykd.learn.update import Learner
 from policykd.loss.losses import Loss
 from policykd.spine.config.schema import UpdateConfig
-from policykd.students.family import MemberSpec
 from policykd.students.recurrent import GruFamily
+from policykd.students.spec import MemberSpec
 from tests.support.core import FAMILIES
 
 WIDTHS = {"one": [(6, 0)], "alike and not": [(1, 0), (4, 0), (4, 1), (4, 2), (9, 0)], "wide": [(120, 0)]}

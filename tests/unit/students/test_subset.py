@@ -14,7 +14,8 @@ from policykd.loss.distributions import Categorical, DiagGaussian
 from policykd.loss.losses import make_loss
 from policykd.spine.config.schema import UpdateConfig
 from policykd.spine.seeding import SeedKey
-from policykd.students.family import Family, MemberSpec
+from policykd.students.family import Family
+from policykd.students.spec import MemberSpec
 from policykd.students.subset import carried, subset
 from tests.support.core import Quiet
 
