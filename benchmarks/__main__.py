@@ -6,7 +6,20 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import collection, envs, evaluation, family, honesty, latency, memory, peers, retention, shrink, updates
+from benchmarks import (
+    collection,
+    compact,
+    envs,
+    evaluation,
+    family,
+    honesty,
+    latency,
+    memory,
+    peers,
+    retention,
+    shrink,
+    updates,
+)
 
 BENCHMARKS = {
     "retention": retention,
@@ -15,6 +28,7 @@ BENCHMARKS = {
     "collection": collection,
     "evaluation": evaluation,
     "envs": envs,
+    "compact": compact,
     "memory": memory,
     "honesty": honesty,
     "shrink": shrink,

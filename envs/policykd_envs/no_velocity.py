@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
@@ -54,3 +55,16 @@ class PendulumNoVelEnv(PendulumEnv):
     def _get_obs(self) -> Seen:
         theta = self.state[0]
         return np.array([np.cos(theta), np.sin(theta)], dtype=np.float32)
+
+
+class WithoutVelocity(gymnasium.ObservationWrapper[Seen, Any, Seen]):
+    """Pendulum-v1 as PendulumNoVel-v0 shows it: for a student whose teacher sees the speed (`student.wrappers`)."""
+
+    def __init__(self, env: gymnasium.Env[Seen, Any]) -> None:
+        super().__init__(env)
+        space: Any = pendulum_space()
+        self.observation_space = space
+
+    def observation(self, observation: Seen) -> Seen:
+        """[cos, sin] of [cos, sin, speed]."""
+        return np.asarray(observation[:2], np.float32)

@@ -10,13 +10,14 @@ from policykd.search.choosing import settled
 from policykd.search.grid import fixed_bytes
 from policykd.search.shrink import Outcome
 from policykd.search.standing import Candidate, Standing
-from policykd.students.spec import MemberSpec, kind_of
+from policykd.students.spec import MemberSpec, conv_of, kind_of
 
 
 def frontier_document(outcome: Outcome, result: dict[str, Any]) -> dict[str, Any]:
     """Members smallest first (docs/result.md); those that were tried on fresh seeds with what these said."""
     session = outcome.standing.session
-    fixed = fixed_bytes(session.teacher, kind_of(session.config.student), session.config.student.keys)
+    student = session.config.student
+    fixed = fixed_bytes(session.teacher, kind_of(student), student.keys, conv_of(student))
     members = [_member(outcome, spec, fixed) for spec in outcome.standing.members]
     teacher = {key: result["teacher"][key] for key in ("params", "return")}
     return {"format": 1, "gate": result["gate"], "teacher": teacher, "members": members}
@@ -33,6 +34,7 @@ def _member(outcome: Outcome, spec: MemberSpec, fixed: int) -> dict[str, Any]:
     return {
         "width": spec.width,
         "depth": spec.depth,
+        **({"channels": spec.channels} if spec.conv else {}),
         "seed": spec.seed,
         "params": size.params,
         "constants": size.constants,

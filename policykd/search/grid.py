@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -16,31 +15,39 @@ from policykd.exports.of_student import graph_of
 from policykd.exports.targets import c99
 from policykd.exports.targets.table import Options
 from policykd.spine.config.schema import Config
+from policykd.spine.config.student import StudentConfig
 from policykd.spine.errors import InputError
+from policykd.spine.packing import Packing
+from policykd.students.conv import ConvStudent
+from policykd.students.encoders import normaliser_places, planned
 from policykd.students.gru import GruStudent
 from policykd.students.mlp import MlpStudent
 from policykd.students.normaliser import Normaliser
 from policykd.students.numpy_backend import gru_shapes
-from policykd.students.spec import Activation, Kind, MemberSpec, kind_of
+from policykd.students.spec import Activation, Conv, Kind, MemberSpec, conv_of, kind_of, members_of
 from policykd.students.student import Student
 from policykd.students.view import View
 from policykd.teachers.base import Teacher
 
 WIDTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 DEPTHS = (0, 1, 2)
+CHANNELS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+_BEHIND = (8, 16, 32)  # units of a layer behind convolutions
 _WIDEST_UNKNOWN = 64  # of a teacher whose network nobody can see
 SCOUT_MACS = 12_000
 """Of all members of the first generation together: an update of MLPs takes about a millisecond."""
 _REMEMBERED = 128  # numbers, by the GRUs of one generation together: an update of them takes 5 to 9 ms, launches mostly
+_CONVOLVED = 400_000
+"""Multiply-accumulates by the convolutions of one generation together: an update of them takes some 30 ms."""
 _BYTES = 4  # of a float32
 _SCOUT_WIDTHS = (1, 2, 4, 8, 16, 32, 64)
 
 Size = Callable[[MemberSpec], int]
 
 
-def size_of(n_inputs: int, n_means: int) -> Size:
-    """Parameters of an architecture."""
-    return lambda spec: spec.footprint(n_inputs, n_means).params
+def size_of(observed: int | Packing, n_means: int) -> Size:
+    """Parameters of an architecture, for so many inputs, or for observations of this packing."""
+    return lambda spec: spec.footprint(observed, n_means).params
 
 
 def view_of(teacher: Teacher, keys: Sequence[str] | None) -> View:
@@ -50,17 +57,30 @@ def view_of(teacher: Teacher, keys: Sequence[str] | None) -> View:
 
 def size_for(teacher: Teacher, keys: Sequence[str] | None) -> Size:
     """Parameters of an architecture, for students of this teacher that see `keys`."""
-    return size_of(view_of(teacher, keys).packing.n_features, teacher.distribution.n_means)
+    return size_of(view_of(teacher, keys).packing, teacher.distribution.n_means)
 
 
-def costs(n_inputs: int, n_means: int, most: int) -> Size:
+def costs(observed: int | Packing, n_means: int, most: int) -> Size:
     """What an update of a member costs of the `most` that those of a generation may cost together: of an MLP its
-    multiply-accumulates; of a GRU its share of the numbers that torch's kernel carries along at little cost."""
+    multiply-accumulates; of a GRU its share of the numbers that are carried along at little cost; of convolutions,
+    whose updates take far longer in any case, their share of more multiply-accumulates."""
 
     def cost(spec: MemberSpec) -> int:
-        return -(-most * spec.width // _REMEMBERED) if spec.kind == "gru" else spec.footprint(n_inputs, n_means).macs
+        if spec.kind == "gru":
+            return -(-most * spec.width // _REMEMBERED)
+        macs = spec.footprint(observed, n_means).macs
+        return -(-most * macs // _CONVOLVED) if spec.conv else macs
 
     return cost
+
+
+def with_grid_settings(student: StudentConfig, config: Config, teacher: Teacher) -> StudentConfig:
+    """The section with every axis of the grid as a list."""
+    widths, depths = grid_settings(config, teacher)
+    axes: dict[str, list[int]] = {"width": widths, "depth": depths}
+    if conv_of(student):
+        axes["channels"] = _channels(config, teacher)
+    return student.model_copy(update=axes)
 
 
 def grid_settings(config: Config, teacher: Teacher) -> tuple[list[int], list[int]]:
@@ -72,6 +92,8 @@ def grid_settings(config: Config, teacher: Teacher) -> tuple[list[int], list[int
         return widths, student.depth if isinstance(student.depth, list) else [student.depth]
     if student.kind == "gru":
         return _memories(config, teacher), [1]
+    if conv_of(student):
+        return list(_BEHIND), student.depth if isinstance(student.depth, list) else [0, 1]
     widest = max((outputs for _, outputs in teacher.info.layers[:-1]), default=_WIDEST_UNKNOWN)
     widths = [w for w in WIDTHS if w <= widest]
     return widths, student.depth if isinstance(student.depth, list) else list(DEPTHS)
@@ -85,15 +107,25 @@ def _memories(config: Config, teacher: Teacher) -> list[int]:
     return smaller or list(WIDTHS[:1])
 
 
+def _channels(config: Config, teacher: Teacher) -> list[int]:
+    """Those of the configuration, or all with which a student is smaller than the teacher; at least the smallest."""
+    student, own = config.student, teacher.info.footprint.params
+    if isinstance(student.channels, list | int):
+        return student.channels if isinstance(student.channels, list) else [student.channels]
+    size, width = size_for(teacher, student.keys), _BEHIND[0] if student.kind == "multi" else 0
+    first = MemberSpec(0, width, 0, kind_of(student), 1, conv_of(student))
+    known = [c for c in CHANNELS if not own or size(replace(first, channels=c)) < own]
+    return known or list(CHANNELS[:1])
+
+
 def grid(config: Config, teacher: Teacher, size: Size) -> list[MemberSpec]:
     """Every architecture of the resolved configuration that is smaller than the teacher and within the limits, smallest
     first. InputError where none is left."""
     student, search = config.student, config.search
     assert isinstance(student.width, list) and isinstance(student.depth, list) and search is not None
-    axes = product(student.width, student.depth)
     kind = kind_of(student)
-    every = sorted({MemberSpec(d, w if d else 0, kind=kind) for w, d in axes}, key=size)
-    own, fixed = teacher.info.footprint.params, fixed_bytes(teacher, kind, student.keys)
+    every = sorted(set(members_of(student)), key=size)
+    own, fixed = teacher.info.footprint.params, fixed_bytes(teacher, kind, student.keys, conv_of(student))
     most = min(search.max_params or 10**12, ((search.max_bytes or 10**13) - fixed) // _BYTES)
     fitting = [spec for spec in every if size(spec) <= most]
     if not fitting:
@@ -108,7 +140,7 @@ def grid(config: Config, teacher: Teacher, size: Size) -> list[MemberSpec]:
 
 def blank(
     teacher: Teacher, spec: MemberSpec, activation: Activation, keys: Sequence[str] | None = None
-) -> MlpStudent | GruStudent:
+) -> MlpStudent | GruStudent | ConvStudent:
     """A student of this architecture that knows nothing. Its weights are random, as large as trained ones: of zeros
     tanh takes a third of the time."""
     view, distribution = view_of(teacher, keys), teacher.distribution
@@ -127,6 +159,13 @@ def blank(
         shapes = gru_shapes(n, spec.width, distribution.n_means).items()
         parts = {k: torch.randn(s, generator=generator) / s[-1] ** 0.5 for k, s in shapes}
         return GruStudent(parts=parts, **shared)
+    if spec.conv:
+        plan = planned(spec, view.packing, distribution.n_means, activation)
+        places = normaliser_places(view.packing)
+        zeros = np.zeros(plan.constants, np.float32)
+        shared["normaliser"] = Normaliser(zeros, np.ones_like(zeros), places=places)
+        parts = {k: torch.randn(s, generator=generator) / s[0] ** 0.5 for k, s in plan.shapes.items()}
+        return ConvStudent(plan=plan, parts=parts, **shared)
     sizes = spec.sizes(n, distribution.n_means)
     layers = tuple((torch.randn(i, o, generator=generator) / i**0.5, torch.zeros(o)) for i, o in sizes)
     return MlpStudent(layers=layers, activation=activation, **shared)
@@ -140,10 +179,10 @@ def graph_if_any(student: Student) -> Graph | None:
         return None
 
 
-def fixed_bytes(teacher: Teacher, kind: Kind = "mlp", keys: Sequence[str] | None = None) -> int:
+def fixed_bytes(teacher: Teacher, kind: Kind = "mlp", keys: Sequence[str] | None = None, conv: Conv = "") -> int:
     """Bytes of constants in the exported C of any student of this teacher beside its weights and biases: the
     normaliser's, and those that turn its output into an action. Where C cannot hold it, the normaliser's alone."""
-    smallest = MemberSpec(0, 0) if kind == "mlp" else MemberSpec(1, 1, kind=kind)
+    smallest = MemberSpec(0, 0) if kind == "mlp" else MemberSpec(1, 1, 0, kind, 1 if conv else 0, conv)
     student = blank(teacher, smallest, "tanh", keys)
     graph = graph_if_any(student)
     try:
@@ -157,7 +196,7 @@ def fixed_bytes(teacher: Teacher, kind: Kind = "mlp", keys: Sequence[str] | None
 
 def scouts(specs: Sequence[MemberSpec], macs: Callable[[MemberSpec], int]) -> list[MemberSpec]:
     """The first generation: the grid at every second step, as far as its updates stay cheap."""
-    coarse = [s for s in specs if s.depth == 0 or s.width in _SCOUT_WIDTHS] if len(specs) > 12 else list(specs)
+    coarse = [s for s in specs if _is_coarse(s)] if len(specs) > 12 else list(specs)
     chosen, spent = list[MemberSpec](), 0
     for spec in coarse or specs[:1]:
         if chosen and spent + macs(spec) > SCOUT_MACS:
@@ -165,6 +204,12 @@ def scouts(specs: Sequence[MemberSpec], macs: Callable[[MemberSpec], int]) -> li
         chosen.append(spec)
         spent += macs(spec)
     return chosen
+
+
+def _is_coarse(spec: MemberSpec) -> bool:
+    if spec.conv:
+        return spec.channels in _SCOUT_WIDTHS and spec.width in (0, _BEHIND[1])
+    return spec.depth == 0 or spec.width in _SCOUT_WIDTHS
 
 
 def between(specs: Sequence[MemberSpec], low: int, high: int, size: Size) -> list[MemberSpec]:

@@ -11,6 +11,7 @@ from policykd.search.generation import Plan
 from policykd.search.grid import Size, above, costs
 from policykd.search.standing import Standing
 from policykd.spine.config.schema import SearchConfig
+from policykd.spine.packing import Packing
 from policykd.students.spec import MemberSpec
 
 _ARCHITECTURES = 8  # of a later generation
@@ -22,11 +23,13 @@ _HIGHER = 4  # architectures of a generation that goes up, since nothing passed
 
 @dataclass(frozen=True)
 class Known:
-    """What the search knows after some generations: the grid, and how its members stand."""
+    """What the search knows after some generations: the grid, and how its members stand. `observed`: what convolutions
+    must know to tell what they cost."""
 
     specs: Sequence[MemberSpec]
     size: Size
     standing: Standing
+    observed: int | Packing = 1
 
     @property
     def passing(self) -> list[MemberSpec]:
@@ -103,7 +106,7 @@ def _higher(known: Known, seeds: int) -> list[MemberSpec]:
 def _within_cost(pool: Iterable[MemberSpec], known: Known, seeds: int) -> list[MemberSpec]:
     """One new seed of each architecture, then a second of each, and so on, while their updates stay cheap."""
     pool, tries, chosen, spent = list(pool), known.tries, list[MemberSpec](), 0
-    cost = costs(1, 1, _MACS)
+    cost = costs(known.observed, 1, _MACS)
     for turn in range(seeds):
         for spec in pool:
             number = tries[spec.architecture] + turn

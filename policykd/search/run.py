@@ -13,7 +13,7 @@ from policykd.learn.session import Session
 from policykd.search.choosing import LADDER
 from policykd.search.diagnosis import diagnose
 from policykd.search.frontier import frontier_document
-from policykd.search.grid import grid, grid_settings, size_for
+from policykd.search.grid import grid, size_for, with_grid_settings
 from policykd.search.latency import refuse_impossible
 from policykd.search.shrink import Shrink
 from policykd.spine.artifact import save_artifact
@@ -40,8 +40,7 @@ def shrink_config(config: Config) -> Config:
 
 def with_grid(task: Task) -> Task:
     """The task with the grid written out, so that its config.yaml repeats it. InputError where limits leave none."""
-    widths, depths = grid_settings(task.config, task.teacher)
-    student = task.config.student.model_copy(update={"width": widths, "depth": depths})
+    student = with_grid_settings(task.config.student, task.config, task.teacher)
     config = task.config.model_copy(update={"student": student})
     teacher = task.teacher
     specs = grid(config, teacher, size_for(teacher, student.keys))

@@ -17,7 +17,7 @@ from policykd.search.latency import Latencies
 from policykd.search.planning import Known, next_plan
 from policykd.search.progress import restore, save
 from policykd.search.standing import Candidate, Standing
-from policykd.students.spec import MemberSpec
+from policykd.students.spec import MemberSpec, conv_of
 
 _FINALISTS = "finalists"  # the file of what is confirmed, in the run's checkpoints
 
@@ -43,21 +43,22 @@ class Shrink:
         assert demand is not None and session.config.search is not None
         self.session, self.demand, self.config = session, demand, session.config.search
         teacher = session.teacher
-        self._inputs, self._means = session.view.packing.n_features, teacher.distribution.n_means
-        self.size = size_of(self._inputs, self._means)
+        self._observed, self._means = session.view.packing, teacher.distribution.n_means
+        self.size = size_of(self._observed, self._means)
         self.standing = Standing(session, demand)
         self.latencies = Latencies(session)
         self.specs = grid(session.config, teacher, self.size)
         if self.config.max_us is not None:  # before anything is trained that could not be chosen
             self.specs = self.latencies.within(self.specs, self.config.max_us)
-        self.known = Known(self.specs, self.size, self.standing)
+        observed = self._observed if conv_of(session.config.student) else 1
+        self.known = Known(self.specs, self.size, self.standing, observed)
 
     def run(self) -> Outcome:
         """Every generation that is still to do, then the confirmation."""
         session, rounds = self.session, self.session.config.rollout.rounds
         found = restore(session, self.standing)
         if found is None:
-            chosen = scouts(self.specs, costs(self._inputs, self._means, SCOUT_MACS))
+            chosen = scouts(self.specs, costs(self._observed, self._means, SCOUT_MACS))
             plan: Plan | None = Plan(0, tuple(sorted(chosen)), 0, rounds)
             state: LearningState | None = None
         else:

@@ -1,0 +1,18 @@
+"""CartPoleNoVel: train a recurrent teacher unless there is one, distil it into a GRU, export it.
+
+`python scripts/cartpolenovel.py [key.sub=value ...]`"""
+
+import sys
+from pathlib import Path
+
+from policykd import distill, export, load_config, load_train_config, train_teacher
+
+TEACHER = Path("runs/teachers/cartpolenovel")
+
+if __name__ == "__main__":
+    if not (TEACHER / "teacher.zip").is_file():
+        train_teacher(load_train_config("teachers/cartpolenovel"), out=TEACHER)
+    run = distill(load_config("cartpolenovel", sys.argv[1:]))
+    print(run)
+    for written in export(run.folder, "onnx,c"):
+        print(written["folder"])
