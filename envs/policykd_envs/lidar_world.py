@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 
 HALF, CELLS, OBSTACLES, RAYS = 4.0, 4, 8, 16
 CELL = 2 * HALF / CELLS
-MARGIN = 0.3  # between an obstacle and the border of its cell
+MARGIN = 0.4  # between an obstacle and the border of its cell
 SMALLEST, LARGEST = 0.25, 0.5  # radii of obstacles
 PLACES = 0.45  # start and goal lie this far from the middle of their cell at most, in x and in y
 ROBOT, GOAL = 0.2, 0.3  # radii: of the robot, and within which its centre is at the goal
@@ -31,7 +31,7 @@ LAG = 0.2  # time constant with which a wheel follows its command
 FOLLOWS = 1 - math.exp(-DT / LAG)  # the share of a difference made up in one step
 FASTEST_TURN = 2 * FASTEST / TRACK
 
-PROGRESS, STEP_COST, BONUS, PENALTY = 1.0, 0.01, 5.0, 5.0  # reward: for a metre, a step, the goal, a collision
+PROGRESS, STEP_COST, BONUS, PENALTY = 1.0, 0.01, 5.0, 10.0  # reward: for a metre, a step, the goal, a collision
 MAX_STEPS = 200
 
 DIAGONAL = 2 * math.sqrt(2) * HALF

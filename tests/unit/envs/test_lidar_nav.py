@@ -163,7 +163,7 @@ def test_collisions_by_hand(robot, ends):
     _, reward, terminated, truncated, info = env.step(np.ones(2, np.float32))
     assert (terminated, truncated, info["is_success"]) == (ends, False, False)
     progress = before - math.hypot(env.robot.x + 3, env.robot.y)
-    assert reward == pytest.approx(progress - 0.01 - 5 * ends)
+    assert reward == pytest.approx(progress - 0.01 - 10 * ends)
     many = gymnasium.make_vec("LidarNav-v0", num_envs=1).unwrapped
     many.reset(seed=0)
     many.robots[:, 0], many.goals[:, 0] = robot, env.layout.goal
