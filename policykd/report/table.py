@@ -142,7 +142,7 @@ def _held(result: Json) -> Iterable[tuple[str, ...]]:
     changes = [(name, side.get("action_change")) for name, side in _present(result)]
     told = [f"{name} {percent(value)}" for name, value in changes if value is not None]
     if told:
-        yield "action change", ", ".join(told) + " a step"
+        yield "smoothness", "action change a step: " + ", ".join(told)
     if result.get("success") is not None:
         yield "success", percent(result["success"])
 
