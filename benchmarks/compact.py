@@ -113,10 +113,17 @@ def _shrunk(name: str) -> list[str]:
         f"{r['teacher']['params']:,} ({r['compression']:.0f} times)",
         f"{r['retention']['value']:.3f} ({low:.3f} to {high:.3f})",
         f"{r['gate']['lower']:.3f}",
-        str(run.student.architecture()),
+        _shape(run.student.architecture()),
         str(tried),
         f"{seconds:.0f}",
     ]
+
+
+def _shape(architecture: dict[str, Any]) -> str:
+    if "hidden" in architecture:
+        return f"remembers {architecture['hidden']}"
+    maps = [c["channels"] for encoder in architecture["encoders"] for c in encoder.get("convolutions", ())]
+    return f"maps {', '.join(map(str, maps))}, then {' and '.join(f'{i} x {o}' for i, o in architecture['layers'])}"
 
 
 PAGE = """# Students with a memory, of pictures, and of fewer observations

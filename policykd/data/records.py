@@ -42,7 +42,9 @@ class Records:
         for leaf, width in zip(self.packing.leaves, self._widths, strict=True):
             begin, end = end, end + width
             own = rows[:, begin:end]
-            parts.append(own if _is_byte(leaf) else own.contiguous().view(torch.float32))
+            parts.append(
+                own if _is_byte(leaf) else own.clone(memory_format=torch.contiguous_format).view(torch.float32)
+            )
         if self.packing.plain:
             return self.packing.tensor_features(parts[0])
         return self.packing.tensor_features(torch.cat([part.float() for part in parts], -1))

@@ -32,6 +32,9 @@ class Disturbance:
         return self.noise is not None or self.delay > 0 or self.drop > 0
 
 
+_ROWS = 64  # of visited states at once
+
+
 @dataclass(frozen=True)
 class Bounds:
     """Of the numbers of a packed observation [*O]: where noise may not lead out of, and which are whole."""
@@ -49,7 +52,7 @@ def is_image(leaf: Leaf) -> bool:
 def noise_unit(space: Space[Any], packing: Packing, visited: Array) -> NDArray[np.float32]:
     """What noise of 1 means for each number of a packed observation [*O]: its standard deviation over `visited`
     [K, *O]; the range of an image's Box, where it has one; 0 for choices and bits, which are not numbers."""
-    unit = np.asarray(visited, np.float64).std(0)
+    unit = _spread(visited)
     for leaf, box in _boxes(space, packing):
         part = _part(unit, leaf, packing)
         if box is None:
@@ -58,6 +61,17 @@ def noise_unit(space: Space[Any], packing: Packing, visited: Array) -> NDArray[n
             width = np.asarray(box.high, np.float64) - np.asarray(box.low, np.float64)
             np.copyto(part, width.reshape(part.shape), where=np.isfinite(width).reshape(part.shape))
     return np.asarray(unit, np.float32)
+
+
+def _spread(visited: Array) -> NDArray[np.float64]:
+    """The standard deviation of each number [*O] over [K, *O], without a copy of all in float64."""
+    begins = range(0, len(visited), _ROWS)
+    mean, squares = (np.zeros(visited.shape[1:]) for _ in range(2))
+    for begin in begins:
+        mean += visited[begin : begin + _ROWS].sum(0, dtype=np.float64) / len(visited)
+    for begin in begins:
+        squares += np.square(visited[begin : begin + _ROWS] - mean).sum(0)
+    return np.asarray(np.sqrt(squares / len(visited))).reshape(visited.shape[1:])
 
 
 def bounds(space: Space[Any], packing: Packing) -> Bounds:

@@ -56,6 +56,7 @@ class DisturbedEnvs:
         self.n_envs, self.mask = env.n_envs, env.mask
         self.observation_space, self.action_space = env.observation_space, env.action_space
         packing = packing or packing_of(env.observation_space)
+        self._spread = None if disturbance.noise is None else disturbance.noise.reshape(packing.shape)
         self.truth = np.zeros((self.n_envs, *packing.shape), packing.dtype)
         self._seen = self.truth
         self._acting = np.ones(self.n_envs, np.bool_)
@@ -99,8 +100,8 @@ class DisturbedEnvs:
 
     def _observed(self, truth: Array, begins: Bools) -> Array:
         self.truth = seen = truth
-        if self._noise is not None and self._how.noise is not None:
-            seen = self._bound(truth + self._how.noise * self._noise.next()).astype(truth.dtype, copy=False)
+        if self._noise is not None and self._spread is not None:
+            seen = self._bound(truth + self._spread * self._noise.next()).astype(truth.dtype, copy=False)
         if self._luck is not None:
             lost = (self._luck.next() < self._how.drop) & ~begins
             seen = np.where(lost.reshape(-1, *[1] * (truth.ndim - 1)), self._seen, seen)

@@ -51,9 +51,13 @@ class RandomParameters(gym.Wrapper[Any, Any, Any, Any]):
             raise InputError(f"{where} has {brief(value)} there, which no factor changes")
         first = np.array(value) if is_array else float(value)
         try:
+            self._write(path, 2 * first)
+            changed = np.array_equal(getattr(owner, last), 2 * first)  # not so where a property hands out a copy
             self._write(path, first if is_array else value)
         except (AttributeError, TypeError, ValueError):
-            raise InputError(f"{where} does not let it be set; choose another attribute") from None
+            changed = False
+        if not changed:
+            raise InputError(f"{where} does not let it be set; choose another attribute")
         return first
 
     def _write(self, path: str, value: Any) -> None:

@@ -197,8 +197,10 @@ def fixed_bytes(teacher: Teacher, kind: Kind = "mlp", keys: Sequence[str] | None
 def scouts(specs: Sequence[MemberSpec], macs: Callable[[MemberSpec], int]) -> list[MemberSpec]:
     """The first generation: the grid at every second step, as far as its updates stay cheap."""
     coarse = [s for s in specs if _is_coarse(s)] if len(specs) > 12 else list(specs)
+    if len(coarse) < 2:  # widths of the user's own
+        coarse = list(specs[::2])
     chosen, spent = list[MemberSpec](), 0
-    for spec in coarse or specs[:1]:
+    for spec in coarse:
         if chosen and spent + macs(spec) > SCOUT_MACS:
             break
         chosen.append(spec)

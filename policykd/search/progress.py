@@ -49,7 +49,7 @@ def restore(session: Session, standing: Standing) -> tuple[LearningState, Plan] 
     plan = Plan(**{**facts["plan"], "specs": _parsed(facts["plan"]["specs"], student)})
     state = start(session, _parsed(facts["alive"], student), plan.rounds)
     limit = float(facts["normaliser_limit"])
-    state.normaliser = Normaliser(tensors["normaliser.mean"], tensors["normaliser.scale"], limit)
+    state.settle(Normaliser(tensors["normaliser.mean"], tensors["normaliser.scale"], limit))
     learner = {k.removeprefix("learner."): torch.from_numpy(v) for k, v in tensors.items() if k.startswith("learner.")}
     state.learner.load_state(learner)
     _refill(standing, facts["standing"], tensors, state)

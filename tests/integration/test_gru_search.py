@@ -24,6 +24,7 @@ from policykd.students.gru import GruStudent
 from policykd.students.load import load_student
 from policykd.students.mlp import MlpStudent
 from policykd.students.view import Partial, seeing
+from tests.support.pictures import Patch, finder
 from tests.unit.learn.test_partial import ID, PartialCartPole, teacher
 
 TINY = [
@@ -66,7 +67,9 @@ def test_a_search_of_memories_leaves_what_every_search_leaves(whole: api.Run) ->
     assert "<svg" in (whole.folder / "report.html").read_text()
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(
+    "moment", [pytest.param(one, marks=[] if one == "second generation" else pytest.mark.slow) for one in MOMENTS]
+)
 def test_interrupted_and_resumed_comes_to_the_same_end(
     moment: str, whole: api.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,3 +116,26 @@ def test_the_search_is_among_students_of_the_keys(kind: str, tmp_path: Path) -> 
     played = json.loads((run.folder / "checkpoints" / "judged.json").read_text()).values()
     means = [sum(returns[:8]) / 8 for returns in played]
     assert any(mean == pytest.approx(judged) for mean in means), "it was chosen by what it sees"
+
+
+def test_an_interrupted_search_of_convolutions_comes_to_the_same_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = ["student.kind=cnn", "student.channels=[1,2]", "student.width=[4]", "student.depth=[1]", "env.wrappers=[]"]
+    asked, how = config(*images, "rollout.n_steps=40"), {"teacher": finder(), "env": Patch}
+    whole = api.shrink(asked, out=tmp_path / "whole", **how)
+    inner, calls = Learner._descend, []
+
+    def stopping(*args: Any, **more: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 15:
+            raise Interrupted("stopped by test")
+        return inner(*args, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "_descend", stopping)
+        with pytest.raises(Interrupted):
+            api.shrink(asked, out=tmp_path / "run", **how)
+    resumed = api.resume(tmp_path / "run", **how)
+    assert outcome(resumed.folder) == outcome(whole.folder)
+    assert all("channels" in member for member in outcome(whole.folder)[1])

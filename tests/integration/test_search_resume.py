@@ -19,9 +19,12 @@ from policykd import api
 from tests.house.rules import ROOT
 
 DRIVER = ROOT / "tests" / "support" / "killed_search.py"
+_MORE = ("update", "settle again", "episodes of the confirmation", "latest.json/before")
 MOMENTS = [
-    *("update", "rung", "settle again", "confirm", "episodes of the confirmation"),
-    *("latest.json/before", "frontier.json/after"),
+    "rung",
+    "confirm",
+    "frontier.json/after",
+    *(pytest.param(moment, marks=pytest.mark.slow) for moment in _MORE),
 ]
 
 

@@ -132,7 +132,7 @@ def check_render_mode(render_mode: str | None, known: list[str]) -> None:
 
 def check_levels(levels: int | None) -> None:
     """ValueError where it is no number of levels."""
-    if levels is not None and levels not in range(1, MOST_LEVELS + 1):
+    if levels is not None and (type(levels) is not int or levels not in range(1, MOST_LEVELS + 1)):
         raise ValueError(f"GridRaid: levels is {levels!r}, expected 1 to {MOST_LEVELS}, or None for all")
 
 

@@ -109,11 +109,19 @@ def _inside(graph: Graph) -> list[str]:
     return found
 
 
+_MOST_TESTED = 2**17
+"""Numbers that are observed in the self-test, all vectors together: they lie in flash."""
+_LEAST_TESTED = 4  # vectors
+
+
 def prove(graph: Graph, vectors: Vectors, tolerance: Tolerance, folder: Path) -> None:
     """policy_selftest.c: the test vectors, for the device; sequences one behind the other."""
     bound = tolerance.action
     none = np.zeros(1)
     absolute, relative = (none, none) if bound is None else (bound.absolute, bound.relative)
+    most = max(_LEAST_TESTED, _MOST_TESTED // graph.n_features)
+    if not vectors.lanes and len(vectors.feed) > most:  # images: spread evenly, so that all sorts of vectors are there
+        vectors = vectors.rows(np.linspace(0, len(vectors.feed) - 1, most).astype(np.int64))
     if vectors.lanes:
         vectors = vectors.rows(np.arange(len(vectors.feed)).reshape(-1, vectors.lanes).T.ravel())
     test = SelfTest(vectors.feed, vectors.action, absolute, relative, vectors.margin, tolerance.margin)

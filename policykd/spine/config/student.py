@@ -51,17 +51,23 @@ class StudentConfig(Section):
             return given
         for name, none in (("depth", (0, [0])), ("width", ("auto",))):
             if given.get(name, none[0]) not in none:
-                raise ValueError(f"{name} {given[name]}: a linear student has no {name}: leave student.{name} out")
+                raise ValueError(
+                    f"{name} {given[name]}: a linear student has no {name}: leave student.{name} out, or set it to "
+                    f"{none[0]} where a file names it"
+                )
         return {**given, "kind": "mlp", "depth": [0]}
 
     @model_validator(mode="after")
     def _fits_kind(self) -> Self:
         if self.kind == "gru" and self.depth not in (1, [1]):
-            raise ValueError(f"depth {self.depth}: a gru has one recurrent layer: leave student.depth out")
+            raise ValueError(f"depth {self.depth}: a gru has one recurrent layer: set student.depth to 1")
         if self.kind == "gru" and self.activation != "tanh":
-            raise ValueError(f"activation {self.activation} has no effect on a gru: leave student.activation out")
+            raise ValueError(f"activation {self.activation} has no effect on a gru: set student.activation to tanh")
         for name, nothing in (("conv", ("nature",)), ("channels", ("auto", None))):
             if self.kind not in ("cnn", "multi") and (found := getattr(self, name)) not in nothing:
                 kind = f"students of kind {self.kind}"
-                raise ValueError(f"{name} {found} has no effect on {kind}: leave student.{name} out")
+                raise ValueError(
+                    f"{name} {found} has no effect on {kind}: leave student.{name} out, or set it to "
+                    f"{'null' if nothing[-1] is None else nothing[-1]} where a file names it"
+                )
         return self

@@ -165,7 +165,7 @@ def test_a_linear_student_is_an_mlp_without_hidden_layers():
     config = load_config(None, ["student.kind=linear"], {})
     assert (config.student.kind, config.student.depth) == ("mlp", [0])
     assert the_problem("student.kind=linear", "student.width=8").startswith("student: width 8: a linear student has no")
-    assert the_problem("student.kind=linear", "student.depth=2").endswith("leave student.depth out")
+    assert the_problem("student.kind=linear", "student.depth=2").endswith("or set it to 0 where a file names it")
     assert load_config("cartpole", ["student.kind=linear", "student.depth=0"], {}).student.depth == [0]
 
 
@@ -174,7 +174,7 @@ def test_students_of_images_have_defaults_of_their_own():
     assert (student.depth, student.activation, student.channels) == (1, "relu", "auto")
     assert load_config(None, ["student.kind=multi", "student.depth=2", "student.channels=[4,8]"], {}).student.depth == 2
     assert the_problem("student.channels=8").startswith("student: channels 8 has no effect on students of kind mlp")
-    assert the_problem("student.kind=gru", "student.conv=impala").endswith("leave student.conv out")
+    assert the_problem("student.kind=gru", "student.conv=impala").endswith("or set it to nature where a file names it")
 
 
 def test_long_values_are_cut():

@@ -58,3 +58,14 @@ def test_a_constant_channel_is_centred_only() -> None:
     rows[:, 1::2] = np.random.default_rng(0).normal(3, 2, (50, 2))
     normaliser = Normaliser.measured_by_place(lambda: [rows[:20], rows[20:]], np.array([0, 1, 0, 1]))
     assert normaliser.scale[0] == 1 and np.isclose(normaliser.scale[1], 1 / rows[:, 1::2].std(), rtol=1e-5)
+
+
+def test_one_record_of_an_odd_length_is_read() -> None:
+    space = spaces.Dict({"image": spaces.Box(0, 255, (5, 5, 3), np.uint8), "choice": spaces.Discrete(3)})
+    records = Records(packing_of(space))
+    space.seed(0)
+    packed = np.stack([records.packing.pack(space.sample()) for _ in range(5)])
+    rows = torch.from_numpy(records.encode(packed))
+    assert rows.shape[1] % 4
+    one_by_one = torch.cat([records.features(rows[k : k + 1]) for k in range(5)])
+    assert torch.equal(one_by_one, records.features(rows))

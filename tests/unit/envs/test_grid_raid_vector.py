@@ -112,7 +112,7 @@ def test_few_levels_are_the_same_in_both(levels):
 
 
 def test_levels_are_a_number():
-    for wrong in (0, 65_537, 2.5):
+    for wrong in (0, 65_537, 2.0, True):
         with pytest.raises(ValueError, match="levels is"):
             GridRaidVectorEnv(num_envs=1, levels=wrong)
         with pytest.raises(ValueError, match="levels is"):

@@ -192,6 +192,6 @@ def test_sb3_refuses_them_in_one_line():
         known = replace(
             graph, stochastic=False, with_distribution=False, observation_space={"": 0}, action_space={"": 0}
         )
-        with pytest.raises(InputError, match="expected a normaliser, then dense layers") as error:
+        with pytest.raises(InputError, match=r"expected a normaliser, then dense|convolutions, or encoders") as error:
             target("sb3").check(known, Options())
         assert "\n" not in str(error.value)

@@ -20,11 +20,12 @@ from policykd.rollout.disturbance import Disturbance, neutral, noise_unit
 from policykd.rollout.envs import EnvSpec, factory_spec
 from policykd.rollout.vecenv import Step, VectorEnvs, make_batch
 from policykd.rollout.workers import AsyncEnvs
-from policykd.spine.config.schema import RolloutConfig
+from policykd.spine.config.schema import EnvConfig, RolloutConfig
 from policykd.spine.packing import packing_of
 from policykd.spine.seeding import SeedKey
 from tests.support.core import Quiet, StubTeacher
 from tests.support.masked import LENGTH, discrete, multi_binary, multi_discrete
+from tests.support.pictures import IMAGE, Patch
 
 UNIT = {"CartPole-v1": [0.5, 0.4, 0.05, 0.6], "Pendulum-v1": [0.7, 0.7, 2.0]}
 ALL = Disturbance(np.array([0.05, 0.04, 0.005, 0.06], np.float32), 1, 0.3)
@@ -262,3 +263,25 @@ def test_nothing_is_wrapped_where_nothing_is_disturbed() -> None:
     native = make_batch(EnvSpec("CartPole-v1", backend="native"), 2, lambda _: 0)
     assert isinstance(native, VectorEnvs)
     native.close()
+
+
+def test_choices_alone_are_left_alone() -> None:
+    space = spaces.Discrete(16)
+    unit = noise_unit(space, packing_of(space), np.arange(16.0))
+    assert unit.shape == () and unit == 0
+
+
+def test_noise_on_a_picture_has_its_shape_again_after_it_was_written_down() -> None:
+    """A run's documents hold the units flat."""
+
+    def make() -> Any:
+        return Patch()
+
+    spec = factory_spec(make, EnvConfig())
+    visited = np.zeros((4, *IMAGE.shape), np.uint8)
+    units = noise_unit(IMAGE, packing_of(IMAGE), visited).reshape(-1)
+    assert (units == 255).all()
+    noisy = replace(spec, disturbance=Disturbance(noise=0.1 * units))
+    clean, seen = (make_batch(one, 2, lambda slot: slot).reset([5, 6]).astype(float) for one in (spec, noisy))
+    inside = (clean > 60) & (clean < 80)
+    assert seen.shape == clean.shape and 15 < (seen - clean)[inside].std() < 35

@@ -3,6 +3,7 @@ cannot be varied is taken."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -11,9 +12,10 @@ import pytest
 
 from policykd.learn.disturbing import randomisable
 from policykd.rollout.disturbance import Disturbance
-from policykd.rollout.envs import EnvSpec, make_env
+from policykd.rollout.envs import EnvSpec, factory_spec, make_env
 from policykd.rollout.vecenv import make_batch
 from policykd.spine.config.robust import RobustConfig
+from policykd.spine.config.schema import EnvConfig
 from policykd.spine.errors import InputError
 
 
@@ -114,3 +116,25 @@ def test_vector_classes_are_refused_where_they_were_asked_for() -> None:
     assert randomisable(native, RobustConfig(), "native") is native
     with pytest.raises(InputError, match=r"^env\.backend native: it cannot vary robust\.parameters \(gravity\)"):
         randomisable(native, robust, "native")
+
+
+class _HandsOutCopies(gym.Env[Any, Any]):
+    observation_space = gym.spaces.Box(-1, 1, (2,))
+    action_space = gym.spaces.Discrete(2)
+
+    @property
+    def masses(self) -> Any:
+        return np.array([1.0, 2.0])
+
+    def reset(self, **how: Any) -> Any:
+        return np.zeros(2, np.float32), {}
+
+
+def test_a_property_that_hands_out_copies_is_refused() -> None:
+    def make() -> Any:
+        return _HandsOutCopies()
+
+    spec = factory_spec(make, EnvConfig())
+    pair = (("masses", 0.5, 0.6),)
+    with pytest.raises(InputError, match="does not let it be set"):
+        make_env(replace(spec, disturbance=Disturbance(parameters=pair)))

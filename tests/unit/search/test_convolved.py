@@ -81,3 +81,5 @@ def test_the_first_generation_stays_cheap() -> None:
     first = scouts(specs, costs(packing, 4, SCOUT_MACS))
     assert 2 <= len(first) < len(specs)
     assert sum(spec.footprint(packing, 4).macs for spec in first) <= 400_000
+    own = grid_of(teacher, {"kind": "cnn", "width": [24, 48], "depth": [1]})
+    assert len(own) > 12 and len(scouts(own, costs(packing, 4, SCOUT_MACS))) > 2, "widths of the user's own"
