@@ -26,7 +26,14 @@ HEAD = (
     *("configuration", "seed", "kind", "teacher's return", "student's return", "retention (95 %)", "parameters"),
     *("seconds", "bounds"),
 )
-EXPORT_HEAD = ("configuration", "target", "test vectors", "worst / tolerance", "episodes equal", "artifact's return")
+EXPORT_HEAD = (
+    "configuration",
+    "target",
+    "test vectors",
+    "worst deviation / tolerance",
+    "episodes bit-equal",
+    "artifact's return",
+)
 SHRINK_HEAD = (
     *("configuration", "parameters", "of the teacher's", "retention (95 %)", "gate's lower end", "architecture"),
     *("members tried", "seconds"),
