@@ -94,7 +94,7 @@ def test_every_configuration_trains(name: str, tmp_path: Path, monkeypatch: pyte
     assert config.env.id is not None
     needs(config.env.id)
     small = {key: value for key, value in SMALL.items() if key in config.hyperparameters or key == "buffer_size"}
-    if config.algo in ("ppo", "maskable_ppo"):
+    if config.algo in ("ppo", "maskable_ppo", "recurrent_ppo"):
         small.pop("buffer_size")
     changes = {"timesteps": 256, "evaluate": {"episodes": 2}, "device": "cpu"}
     shrunk = config.model_dump() | changes | {"hyperparameters": config.hyperparameters | small}
