@@ -2,34 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
 
-from policykd.exports.graph import Array, ChannelsFirst, Conv
+from policykd.exports.c.sums import Writer
+from policykd.exports.graph import ChannelsFirst, Conv
 
 _LONG = 256  # products in one sum; more are added tap by tap, which is more exact
-
-
-class Writer(Protocol):
-    """What gathers policy.c: see `policykd.exports.c.source`."""
-
-    now: str
-    width: int
-
-    @property
-    def free(self) -> str: ...
-    def constant(self, name: str, array: Array, kind: str = "float") -> None:
-        """An array in flash."""
-        ...
-
-    def say(self, *lines: str) -> None:
-        """Lines of `policy_act`."""
-        ...
-
-    def need(self, buffer: str, size: int) -> None:
-        """At least so many numbers fit into the buffer."""
-        ...
 
 
 def write_channels_first(parts: Writer, layer: ChannelsFirst) -> None:

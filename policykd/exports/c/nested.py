@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from policykd.exports.c.conv import Writer
+from policykd.exports.c.sums import Writer
 from policykd.exports.graph import Layer, Parallel, Residual
 
 Inside = Callable[[tuple[Layer, ...], str], None]
