@@ -24,7 +24,7 @@ from policykd.rollout.kernels import Members
 from policykd.rollout.lean import lean_driver
 from policykd.rollout.vecenv import make_batch
 from policykd.spine.config.load import load_config
-from policykd.spine.config.schema import RolloutConfig
+from policykd.spine.config.rollout import RolloutConfig
 from policykd.spine.seeding import SeedKey
 from policykd.spine.stop import StopFlag
 from policykd.spine.tracker import NullTracker

@@ -10,7 +10,7 @@ from statistics import median
 
 from benchmarks.machine import described, table
 from policykd import Config, distill
-from policykd.spine.config.schema import RolloutConfig
+from policykd.spine.config.rollout import RolloutConfig
 from policykd.spine.config.student import StudentConfig
 
 WIDTHS = [4, 8, 16, 32, 64]

@@ -37,7 +37,8 @@ def fill(source: str) -> str:
     from policykd.data.dataset import Dataset
     from policykd.rollout.collect import Shard, collect, label
     from policykd.rollout.envs import teacher_spec
-    from policykd.spine.config.schema import EnvConfig, RolloutConfig
+    from policykd.spine.config.rollout import RolloutConfig
+    from policykd.spine.config.schema import EnvConfig
     from policykd.spine.seeding import SeedKey
     from policykd.students.normaliser import Normaliser
     from policykd.teachers.load import load_teacher

@@ -17,7 +17,7 @@ from policykd.data.sequences import Chunks, SequenceDataset
 from policykd.learn.update import Learner
 from policykd.loss.distributions import Categorical, DiagGaussian
 from policykd.loss.losses import Loss
-from policykd.spine.config.schema import UpdateConfig
+from policykd.spine.config.data import UpdateConfig
 from policykd.spine.seeding import SeedKey
 from policykd.students.family import Family
 from policykd.students.recurrent import GruFamily

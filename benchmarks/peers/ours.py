@@ -15,7 +15,7 @@ from policykd.learn.session import Session, Work, prepare
 from policykd.learn.states import start
 from policykd.rollout.envs import EnvSpec
 from policykd.spine.checkpoint import RunFolder
-from policykd.spine.config.schema import EvaluateConfig
+from policykd.spine.config.judging import EvaluateConfig
 from policykd.spine.config.student import StudentConfig
 from policykd.spine.stop import NeverStop
 from policykd.spine.tracker import NullTracker

@@ -17,7 +17,7 @@ from policykd.learn.methods.distill import Distilled
 from policykd.learn.notes import notes_of
 from policykd.learn.session import Session
 from policykd.learn.trial import Trial
-from policykd.spine.config.schema import GateConfig
+from policykd.spine.config.judging import GateConfig
 from policykd.students.student import Student
 
 _ANALYSED, _VISITED_FOR_ANALYSIS = 8, 20_000

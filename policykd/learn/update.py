@@ -15,7 +15,7 @@ from policykd.data.records import RecordDataset
 from policykd.data.sequences import Chunks, SequenceDataset
 from policykd.loss.lean import slope_of
 from policykd.loss.losses import Loss
-from policykd.spine.config.schema import UpdateConfig
+from policykd.spine.config.data import UpdateConfig
 from policykd.spine.errors import NumericsError
 from policykd.spine.seeding import SeedKey
 from policykd.spine.types import Progress

@@ -23,7 +23,7 @@ from policykd.rollout.envs import EnvSpec
 from policykd.rollout.lean import Driver, lean_driver
 from policykd.rollout.recurrent import GruMembers
 from policykd.rollout.vecenv import BatchEnv, Bools, Floats, make_batch
-from policykd.spine.config.schema import RolloutConfig
+from policykd.spine.config.rollout import RolloutConfig
 from policykd.spine.errors import NumericsError
 from policykd.spine.seeding import SeedKey
 from policykd.spine.types import Array, Progress, TeacherPolicy, is_recurrent

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from policykd.spine.config.schema import BetaConfig
+from policykd.spine.config.rollout import BetaConfig
 
 Schedule = Callable[[int], float]
 

@@ -10,7 +10,7 @@ from policykd.search.choosing import differences, settled, verdict
 from policykd.search.generation import Plan
 from policykd.search.grid import Size, above, costs
 from policykd.search.standing import Standing
-from policykd.spine.config.schema import SearchConfig
+from policykd.spine.config.judging import SearchConfig
 from policykd.spine.packing import Packing
 from policykd.students.spec import MemberSpec
 

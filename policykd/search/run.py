@@ -17,7 +17,8 @@ from policykd.search.grid import grid, size_for, with_grid_settings
 from policykd.search.latency import refuse_impossible
 from policykd.search.shrink import Shrink
 from policykd.spine.artifact import save_artifact
-from policykd.spine.config.schema import Config, SearchConfig
+from policykd.spine.config.judging import SearchConfig
+from policykd.spine.config.schema import Config
 from policykd.spine.errors import InputError
 
 KEEP = 0.99

@@ -12,7 +12,7 @@ from policykd.data.sequences import BURN_IN, CHUNK, SequenceDataset
 from policykd.learn.update import Learner
 from policykd.loss.distributions import Categorical
 from policykd.loss.losses import Loss
-from policykd.spine.config.schema import UpdateConfig
+from policykd.spine.config.data import UpdateConfig
 from policykd.spine.seeding import SeedKey
 from policykd.students.recurrent import Episodes, GruFamily
 from policykd.students.spec import MemberSpec

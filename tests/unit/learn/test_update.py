@@ -14,7 +14,7 @@ from policykd.data.dataset import Dataset
 from policykd.learn.update import Learner, UpdateMetrics
 from policykd.loss.distributions import Categorical, DiagGaussian
 from policykd.loss.losses import Loss
-from policykd.spine.config.schema import UpdateConfig
+from policykd.spine.config.data import UpdateConfig
 from policykd.spine.errors import Interrupted, NumericsError
 from policykd.spine.seeding import SeedKey
 from policykd.students.family import Family

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from policykd.loss.distributions import Categorical, DiagGaussian
 from policykd.rollout.collect import TEACHER, Rollout, Shard, _Driver, collect, label
 from policykd.rollout.envs import EnvSpec, factory_spec
-from policykd.spine.config.schema import RolloutConfig
+from policykd.spine.config.rollout import RolloutConfig
 from policykd.spine.errors import Interrupted, NumericsError
 from policykd.spine.seeding import SeedKey
 from tests.support.core import Counting, Quiet, StubTeacher

@@ -20,7 +20,8 @@ from policykd.rollout.disturbance import Disturbance, neutral, noise_unit
 from policykd.rollout.envs import EnvSpec, factory_spec
 from policykd.rollout.vecenv import Step, VectorEnvs, make_batch
 from policykd.rollout.workers import AsyncEnvs
-from policykd.spine.config.schema import EnvConfig, RolloutConfig
+from policykd.spine.config.rollout import RolloutConfig
+from policykd.spine.config.schema import EnvConfig
 from policykd.spine.packing import packing_of
 from policykd.spine.seeding import SeedKey
 from tests.support.core import Quiet, StubTeacher

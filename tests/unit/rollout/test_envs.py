@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from policykd.rollout.envs import EnvSpec, env_spec, factory_spec, make_env
 from policykd.rollout.schedules import beta_schedule
-from policykd.spine.config.schema import BetaConfig, EnvConfig
+from policykd.spine.config.rollout import BetaConfig
+from policykd.spine.config.schema import EnvConfig
 from policykd.spine.errors import InputError
 from tests.support.core import Counting
 

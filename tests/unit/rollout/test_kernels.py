@@ -19,7 +19,8 @@ from policykd.rollout.envs import EnvSpec, teacher_spec
 from policykd.rollout.kernels import Members, full, kernel_of, params_of
 from policykd.rollout.lean import lean_driver
 from policykd.spine.config.load import load_config
-from policykd.spine.config.schema import EnvConfig, RolloutConfig
+from policykd.spine.config.rollout import RolloutConfig
+from policykd.spine.config.schema import EnvConfig
 from policykd.spine.errors import InputError
 from policykd.spine.seeding import SeedKey
 from policykd.students.family import Family

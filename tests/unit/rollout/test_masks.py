@@ -18,7 +18,7 @@ from policykd.rollout.collect import TEACHER, Rollout, Shard, collect, label
 from policykd.rollout.envs import EnvSpec, factory_spec
 from policykd.rollout.fit import fit
 from policykd.rollout.vecenv import make_batch
-from policykd.spine.config.schema import RolloutConfig
+from policykd.spine.config.rollout import RolloutConfig
 from policykd.spine.errors import InputError, NumericsError
 from policykd.spine.seeding import SeedKey
 from tests.support.core import Counting, Quiet, StubTeacher

@@ -21,7 +21,8 @@ from policykd.rollout.collect import Shard, collect
 from policykd.rollout.envs import EnvSpec, env_spec, factory_spec, teacher_spec
 from policykd.rollout.masks import with_masks
 from policykd.rollout.vecenv import make_batch
-from policykd.spine.config.schema import EnvConfig, RolloutConfig
+from policykd.spine.config.rollout import RolloutConfig
+from policykd.spine.config.schema import EnvConfig
 from policykd.spine.errors import InputError
 from policykd.spine.seeding import SeedKey
 from policykd.spine.spaces import same_shape

@@ -18,7 +18,7 @@ from policykd.evaluation.watched import agreement_in, watched
 from policykd.loss.distributions import Categorical
 from policykd.rollout.collect import Shard, collect, label
 from policykd.rollout.envs import EnvSpec, factory_spec
-from policykd.spine.config.schema import RolloutConfig
+from policykd.spine.config.rollout import RolloutConfig
 from policykd.spine.errors import InputError
 from policykd.spine.seeding import SeedKey
 from tests.support.core import Counting, Quiet, StubTeacher

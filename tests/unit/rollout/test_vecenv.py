@@ -20,7 +20,7 @@ from policykd.rollout import collect as collecting
 from policykd.rollout.collect import Rollout, Shard, collect, label
 from policykd.rollout.envs import EnvSpec, factory_spec
 from policykd.rollout.vecenv import BatchEnv, SyncEnvs, VectorEnvs, check_finite, make_batch
-from policykd.spine.config.schema import RolloutConfig
+from policykd.spine.config.rollout import RolloutConfig
 from policykd.spine.errors import InputError, NumericsError
 from policykd.spine.seeding import SeedKey
 from tests.support.core import (

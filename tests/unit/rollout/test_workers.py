@@ -21,7 +21,8 @@ from policykd.rollout.collect import Shard, collect, label
 from policykd.rollout.envs import EnvSpec, factory_spec, teacher_spec
 from policykd.rollout.vecenv import BatchEnv, SyncEnvs
 from policykd.rollout.workers import AsyncEnvs
-from policykd.spine.config.schema import EnvConfig, RolloutConfig
+from policykd.spine.config.rollout import RolloutConfig
+from policykd.spine.config.schema import EnvConfig
 from policykd.spine.errors import InputError, NumericsError
 from policykd.spine.seeding import SeedKey
 from policykd.teachers.load import load_teacher

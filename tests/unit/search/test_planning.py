@@ -7,7 +7,7 @@ import pytest
 from policykd.search.generation import Plan
 from policykd.search.grid import scouts, size_of
 from policykd.search.planning import Known, next_plan
-from policykd.spine.config.schema import SearchConfig
+from policykd.spine.config.judging import SearchConfig
 from policykd.students.spec import MemberSpec
 from tests.support.standings import put, standing
 

@@ -16,7 +16,7 @@ from policykd.data.dataset import Dataset
 from policykd.learn.update import Learner
 from policykd.loss.distributions import Categorical, DiagGaussian, Distribution
 from policykd.loss.losses import Loss, forward_kl
-from policykd.spine.config.schema import UpdateConfig
+from policykd.spine.config.data import UpdateConfig
 from policykd.spine.seeding import SeedKey
 from policykd.students import family as module
 from policykd.students.family import Family, fast_tanh_, plan_groups

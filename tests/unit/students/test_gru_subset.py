@@ -10,7 +10,7 @@ from policykd.data.sequences import SequenceDataset
 from policykd.learn.update import Learner
 from policykd.loss.distributions import Categorical, DiagGaussian, Distribution
 from policykd.loss.losses import Loss
-from policykd.spine.config.schema import UpdateConfig
+from policykd.spine.config.data import UpdateConfig
 from policykd.spine.seeding import SeedKey
 from policykd.students.recurrent import Episodes, GruFamily, plan_sides
 from policykd.students.spec import MemberSpec

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 from policykd.data.sequences import Chunks
 from policykd.learn.update import Learner
 from policykd.loss.losses import Loss
-from policykd.spine.config.schema import UpdateConfig
+from policykd.spine.config.data import UpdateConfig
 from policykd.students.recurrent import GruFamily
 from policykd.students.spec import MemberSpec
 from tests.support.core import FAMILIES

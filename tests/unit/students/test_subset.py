@@ -12,7 +12,7 @@ from policykd.data.dataset import Dataset
 from policykd.learn.update import Learner
 from policykd.loss.distributions import Categorical, DiagGaussian
 from policykd.loss.losses import make_loss
-from policykd.spine.config.schema import UpdateConfig
+from policykd.spine.config.data import UpdateConfig
 from policykd.spine.seeding import SeedKey
 from policykd.students.family import Family
 from policykd.students.spec import MemberSpec
