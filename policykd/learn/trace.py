@@ -52,10 +52,15 @@ def trace_round(
 
 
 def member_names(state: LearningState) -> list[str]:
-    """`` for a single student, else `/d2_w16_s0` and so on, of convolutions `/c8_d1_w32_s0`."""
+    """`` for a single student, else `/d2_w16_s0` and so on, of convolutions `/c8_d1_w32_s0`; `/d2_w16_t4_s0` where
+    members differ in their temperature."""
     if len(state.family) == 1:
         return [""]
-    return [f"/{f'c{s.channels}_' if s.channels else ''}d{s.depth}_w{s.width}_s{s.seed}" for s in state.family.specs]
+    return [
+        "/"
+        + "_".join([*([f"c{s.channels}"] if s.channels else []), f"d{s.depth}", f"w{s.width}", *s.taught, f"s{s.seed}"])
+        for s in state.family.specs
+    ]
 
 
 def _returns(

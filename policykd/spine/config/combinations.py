@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from policykd.spine.config.data import DataConfig
+from policykd.spine.config.loss import LossConfig
 from policykd.spine.config.student import StudentConfig
 
 
-def refuse_misfits(student: StudentConfig, data: DataConfig) -> None:
+def refuse_misfits(student: StudentConfig, data: DataConfig, loss: LossConfig, *, searching: bool) -> None:
     """Raises ValueError with the reason and the alternative."""
     if student.kind == "gru" and data.weighting != "none":
         raise ValueError(
             f"data.weighting {data.weighting}: a gru learns whole sequences, whose states cannot be drawn one by one: "
             "use data.weighting=none"
+        )
+    lists = [name for name in ("temperature", "alpha") if isinstance(getattr(loss, name), list)]
+    if searching and (lists or loss.adapt != "none" or loss.hard_rounds):
+        name = lists[0] if lists else ("adapt" if loss.adapt != "none" else "hard_rounds")
+        raise ValueError(
+            f"loss.{name} {getattr(loss, name)}: a search has no rounds of its own for it, and its family differs in "
+            "size alone: try it with policykd distill, and give shrink the best"
         )
