@@ -52,9 +52,10 @@ def trace_round(
 
 
 def member_names(state: LearningState) -> list[str]:
-    """`` for a single student, else `/d2_w16_s0` and so on, of convolutions `/c8_d1_w32_s0`; `/d2_w16_t4_s0` where
-    members differ in their temperature."""
-    if len(state.family) == 1:
+    """`` for the single student of a distillation, else `/d2_w16_s0` and so on, of convolutions `/c8_d1_w32_s0`, and
+    `/d2_w16_t4_s0` where members differ in their temperature; in a search the last member of a generation keeps its
+    name."""
+    if len(state.family) == 1 and state.session.config.search is None:
         return [""]
     return [
         "/"
