@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from policykd.learn.offline import no_states, stored_states
 from policykd.learn.selection import Selection, select
 from policykd.learn.session import Session
 from policykd.learn.states import LearningState, restore, save, start
@@ -71,10 +72,13 @@ def one_round(session: Session, state: LearningState, index: int) -> None:
 def shard_data(
     session: Session, state: LearningState, index: int, shown: tuple[int, int] | None = None
 ) -> dict[str, Tensor]:
-    """The round's labelled data: from the checkpoint when its collection had ended, else collected now.
+    """The round's labelled data: from the checkpoint when its collection had ended, else collected now. Of `data.dir`
+    everything is there in round 0, and later rounds go on with it.
 
     `shown`: the round and their number as the user sees them, where they are not those of the run.
     """
+    if session.config.data.dir is not None:  # nobody acts
+        return stored_states(session, state.rows) if index == 0 else no_states(session, state.rows)
     stored = session.folder.load_shard(index)
     if stored is None:
         stored = _collect(session, state, index, shown or (index, session.config.rollout.rounds))
