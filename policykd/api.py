@@ -113,12 +113,13 @@ def resume(
         watch.note(f"{path}: this run is finished; here is its result")
         return finished if (path / "report.html").is_file() else reported(finished, watch)
     from policykd.search.run import shrink as search
+    from policykd.tuning.run import tune
 
     config = load_config(str(path / "config.yaml"), vouched=trust)
     if config.collect is not None:
         raise InputError(f"{path}: a collection of data; continue it with policykd collect --resume {path}")
     task = open_task(config, teacher, env)
-    body = distillation if config.search is None else search
+    body = tune if config.tune is not None else distillation if config.search is None else search
     return reported(run_task(run_folder, task, watch, stop or NeverStop(), body), watch)
 
 

@@ -15,11 +15,13 @@ from policykd.cli.commands import (
     EnvId,
     Overrides,
     Seed,
+    Stochastic,
     TeacherName,
     Trust,
     VecNormalize,
     alone,
     app,
+    watched_run,
 )
 from policykd.spine.errors import InputError
 
@@ -90,3 +92,55 @@ def _collected(settings: object, folder: Path, *, trust: bool) -> int:
             data = studies.resume_collection(folder, trust=trust, tracker=tracker, stop=stop)
     print_document(data.summary())
     return 0
+
+
+@app.command()
+def tune(
+    overrides: Overrides = None,
+    config: ConfigName = None,
+    teacher: TeacherName = None,
+    vec_normalize: VecNormalize = None,
+    env: EnvId = None,
+    allow_import: AllowImport = False,
+    trust: Trust = False,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="The run's folder; by default runs/NAME-N.")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="DIR", help="Continue the search in this folder.")] = None,
+    trials: Annotated[int | None, typer.Option(metavar="N", help="Distillations; 20 by default.")] = None,
+    timeout: Annotated[float | None, typer.Option(metavar="S", help="Seconds after which no trial goes on.")] = None,
+    device: Device = None,
+    seed: Seed = None,
+    keep: Annotated[float | None, typer.Option(metavar="F", help="Retention to hold; not held: exit code 3.")] = None,
+    margin: Annotated[float | None, typer.Option(metavar="F", help="Slack of --keep; 0.02 by default.")] = None,
+    stochastic: Stochastic = False,
+    print_config: Annotated[bool, typer.Option("--print-config", help="Print the configuration, and end.")] = False,
+) -> int:
+    """Search for better settings, and prove the best student.
+
+    Each trial is a distillation with other settings (tune.space), judged on the selection seeds. best.yaml is the
+    configuration of the best; its student is proved on the report seeds, which chose nothing.
+    """
+    named = {
+        "teacher": teacher,
+        "vec_normalize": vec_normalize,
+        "env": env,
+        "allow_import": allow_import or None,
+        "trust": trust or None,
+        "trials": trials,
+        "timeout": timeout,
+        "device": device,
+        "seed": seed,
+        "keep": keep,
+        "margin": margin,
+        "deterministic": False if stochastic else None,
+    }
+    if resume is not None:
+        others = [value for option, value in named.items() if option != "trust"]
+        alone(resume, [config, out, print_config or None, *(overrides or []), *others])
+        return watched_run(None, None, resume, trust=trust)
+    from policykd.spine.config.load import load_config, resolved_yaml
+
+    settings = load_config(config, overrides or [], named)
+    if print_config:
+        sys.stdout.write(resolved_yaml(settings))
+        return 0
+    return watched_run(settings, out, None, work="tune")

@@ -62,7 +62,7 @@ class Collected:
 
 
 def open_collection(config: Config, teacher: Any, env: Callable[..., Any] | None) -> Task:
-    """Teacher, environment and whoever acts beside the teacher, opened and checked. InputError for what is of no use."""
+    """Teacher, environment and whoever acts beside the teacher, opened and checked. InputError for what is useless."""
     for name, command in (("search", "shrink"), ("tune", "tune")):
         if getattr(config, name) is not None:
             raise InputError(f"{name}: a setting of policykd {command}, of no use to collect: leave it out")
