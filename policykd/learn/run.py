@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -15,6 +15,7 @@ from policykd.learn.disturbing import randomisable
 from policykd.learn.families import refuse_unfit
 from policykd.learn.methods.distill import distill
 from policykd.learn.notes import notes_of
+from policykd.learn.offline import refuse_unfit_data
 from policykd.learn.proof import Proved, analysed, build_result, frontier, prove
 from policykd.learn.robustness import robustness
 from policykd.learn.session import Session, Work, prepare
@@ -35,6 +36,8 @@ from policykd.students.spec import members_of
 from policykd.students.student import Student
 from policykd.teachers.base import Teacher
 from policykd.teachers.load import HUB, load_teacher
+
+Outcome = TypeVar("Outcome")
 
 _LIVE = "live "
 STUDENT = "student.safetensors"
@@ -103,6 +106,9 @@ def open_task(config: Config, teacher: Any, env: Callable[..., Any] | None) -> T
     pinned = config.teacher.startswith(HUB)  # to the commit that was opened
     source = loaded.info.source if teacher is not None or pinned else config.teacher
     places: dict[str, Any] = {"teacher": _absolute(source), "vec_normalize": _absolute(config.vec_normalize)}
+    if config.data.dir is not None:
+        refuse_unfit_data(config, loaded, spec)
+        places["data"] = config.data.model_copy(update={"dir": _absolute(config.data.dir)})
     if env is not None:
         places["env"] = config.env.model_copy(update={"id": spec.recorded_id})
     resolve_device(config.device)
@@ -118,12 +124,10 @@ def finished_run(folder: RunFolder) -> Run | None:
     return Run(folder.path, result, load_student(folder.path))
 
 
-Body = Callable[[Session], Run]
-"""All between the settled configuration and the finished run."""
-
-
-def run_task(folder: RunFolder, task: Task, tracker: Tracker, stop: StopFlag, body: Body | None = None) -> Run:
-    """Starts or continues the run in its folder; `body` is what it does, by default a distillation.
+def run_task(
+    folder: RunFolder, task: Task, tracker: Tracker, stop: StopFlag, body: Callable[[Session], Outcome]
+) -> Outcome:
+    """Starts or continues the run in its folder; `body` is all between the settled configuration and the outcome.
 
     Raises InputError, NumericsError, Interrupted.
     """
@@ -135,7 +139,7 @@ def run_task(folder: RunFolder, task: Task, tracker: Tracker, stop: StopFlag, bo
             if not (folder.path / "config.yaml").is_file():
                 write_atomic(folder.path / "config.yaml", resolved_yaml(task.config).encode())
             try:
-                return _run(folder, task, Work(Fanout([tracker, board]), stop), body or _distillation)
+                return _run(folder, task, Work(Fanout([tracker, board]), stop), body)
             except Interrupted as error:
                 raise Interrupted(f"{error}; continue with --resume {folder.path}") from None
             finally:
@@ -144,7 +148,7 @@ def run_task(folder: RunFolder, task: Task, tracker: Tracker, stop: StopFlag, bo
         torch.set_num_threads(threads)
 
 
-def _run(folder: RunFolder, task: Task, work: Work, body: Body) -> Run:
+def _run(folder: RunFolder, task: Task, work: Work, body: Callable[[Session], Outcome]) -> Outcome:
     for line in task.teacher.info.notes:
         work.tracker.note(line)
     teacher = task.teacher.to(resolve_device(task.config.device))
@@ -154,8 +158,8 @@ def _run(folder: RunFolder, task: Task, work: Work, body: Body) -> Run:
     return body(session)
 
 
-def _distillation(session: Session) -> Run:
-    """The student is safe before it is judged."""
+def distillation(session: Session) -> Run:
+    """Learns and proves. The student is safe before it is judged."""
     distilled = distill(session)
     save_artifact(session.folder.path / STUDENT, *signed(session, distilled.student, {}).to_artifact())
     proof = prove(session, distilled.student)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from policykd.spine.config.combinations import refuse_misfits
+from policykd.spine.config.combinations import refuse_misfits, refuse_offline
 from policykd.spine.config.data import DataConfig, UpdateConfig
 from policykd.spine.config.judging import EvaluateConfig, GateConfig, SearchConfig
 from policykd.spine.config.loss import LossConfig
@@ -18,6 +18,7 @@ from policykd.spine.config.robust import RobustConfig
 from policykd.spine.config.rollout import RolloutConfig
 from policykd.spine.config.section import Positive, Section, Seed
 from policykd.spine.config.student import StudentConfig
+from policykd.spine.config.studies import CollectConfig, TuneConfig
 
 
 class EnvConfig(Section):
@@ -62,6 +63,10 @@ class Config(Section):
     robust: RobustConfig = RobustConfig()
     search: SearchConfig | None = None
     """Of `policykd shrink` only."""
+    collect: CollectConfig | None = None
+    """Of `policykd collect` only."""
+    tune: TuneConfig | None = None
+    """Of `policykd tune` only."""
     seed: Seed = 0
     """The root of every random number of the run."""
     device: str = "auto"
@@ -72,6 +77,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         refuse_misfits(self.student, self.data, self.loss, searching=self.search is not None)
+        refuse_offline(self.data, self.rollout, self.robust)
         return self
 
 
