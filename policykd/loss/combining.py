@@ -51,6 +51,11 @@ def product(distribution: Distribution, params: Tensor, weights: Tensor) -> Tens
     return (w * _log_probs(distribution, params)).sum(0)
 
 
+def chosen(params: Tensor, values: Tensor) -> Tensor:
+    """Parameters [B, P] of the one whose value is highest (of equals the first): params [K, B, P], values [K, B]."""
+    return params[values.argmax(0), torch.arange(params.shape[1], device=params.device)]
+
+
 def affine(params: Tensor, centre: Tensor, half: Tensor) -> Tensor:
     """A Gaussian [..., 2A] of x as that of (x - centre) / half; centre and half [A]."""
     mean, log_std = params.chunk(2, -1)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from policykd.loss.combining import affine, mixture, product, unsquashed
+from policykd.loss.combining import affine, chosen, mixture, product, unsquashed
 from policykd.loss.distributions import DiagGaussian, Distribution, SquashedDiagGaussian
 from policykd.spine.config.ensemble import How
 from policykd.spine.errors import InputError
@@ -64,8 +64,14 @@ class Panel:
         """Parameters [B, P] for packed raw observations [B, *packing.shape]."""
         pairs = zip(self.converts, self.teachers, strict=True)
         each = torch.stack([convert(teacher.distribution_params(observation)) for convert, teacher in pairs])
+        if self.how == "value":
+            return chosen(each, self.values(observation))
         weights = torch.tensor(self.weights, device=each.device)
         return (mixture if self.how == "mixture" else product)(self.distribution, each, weights)
+
+    def values(self, observation: Tensor) -> Tensor:
+        """What each teacher expects of states, [K, B]."""
+        return torch.stack([teacher.value(observation) for teacher in self.teachers])
 
     def __call__(self, leaves: Sequence[Tensor]) -> NoReturn:
         raise InputError("an ensemble takes whole observations: each of its teachers normalises them in its own way")
@@ -96,7 +102,19 @@ class EnsembleTeacher(Teacher):
     def distribution_params(self, observation: Tensor) -> Tensor:
         """Parameters [B, P], float32, for packed observations [B, *packing.shape] of any numeric dtype on `device`."""
         with torch.no_grad():
-            return self.network.params(observation)
+            return self.network.params(self._fitting(observation))
+
+    @property
+    def valued(self) -> bool:
+        """Whether all have a critic that `value` can ask."""
+        return all(teacher.valued for teacher in self.network.teachers)
+
+    def value(self, observation: Tensor) -> Tensor:
+        """What they expect of states, [B]: where the highest value speaks that one, else their weighted mean."""
+        values = self.network.values(self._fitting(observation))
+        if self.network.how == "value":
+            return values.amax(0)
+        return torch.tensor(self.network.weights, device=values.device) @ values
 
     def fitted(self, space: Space[Any]) -> EnsembleTeacher:
         """Every teacher fitted to an environment of these observations, as `Teacher.fitted`."""
@@ -130,6 +148,11 @@ def ensemble_of(teachers: Sequence[Teacher], how: How, weights: Sequence[float])
     first = teachers[0]
     for other in teachers:
         _refuse_alien(first, other)
+        if how == "value" and not other.valued:
+            raise InputError(
+                f"{other.info.source}: ensemble.how value asks the teacher's critic, and it holds none "
+                f"({other.info.algo}): use ensemble.how=mixture or product"
+            )
     distribution, unit, converts = _common(teachers)
     panel = Panel(tuple(teachers), how, _shares(weights), distribution, unit, converts)
     return EnsembleTeacher(panel, Interface(first.observation_space, first.action_space), _info(teachers))

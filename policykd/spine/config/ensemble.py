@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from policykd.spine.config.section import Auto, Section
 
-How = Literal["mixture", "product"]
+How = Literal["mixture", "product", "value"]
 
 
 class EnsembleConfig(Section):
@@ -17,7 +17,8 @@ class EnsembleConfig(Section):
     teachers: list[str] = []
     """The teachers beside `teacher`; none: it teaches alone."""
     how: How = "mixture"
-    """mixture: the weighted mean of their densities. product: the weighted geometric mean."""
+    """mixture: the weighted mean of their densities. product: the weighted geometric mean. value: in each state the
+    teacher whose own critic expects most of it."""
     weights: Literal["equal", "return"] | list[Annotated[float, Field(ge=0)]] = "equal"
     """Of `teacher` and then the others: equal, by how much each returns above random on the selection seeds, or
     numbers, of which only the ratios count."""
@@ -37,4 +38,6 @@ class EnsembleConfig(Section):
                 )
         if isinstance(self.weights, list) and not any(self.weights):
             raise ValueError("weights are all 0, expected one above 0 at least: raise that of a teacher to listen to")
+        if self.how == "value" and self.teachers and self.weights not in ("equal", [1 / count] * count):
+            raise ValueError("weights have no effect with how value, where one teacher speaks: leave them out")
         return self

@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from policykd.spine.config.combinations import refuse_misfits
 from policykd.spine.config.data import DataConfig, UpdateConfig
 from policykd.spine.config.ensemble import EnsembleConfig
 from policykd.spine.config.judging import EvaluateConfig, GateConfig, SearchConfig
@@ -70,6 +71,11 @@ class Config(Section):
     """auto, cpu, cuda or cuda:N."""
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     """CPU threads of one operation. It is part of the result: another number changes the last bits."""
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        refuse_misfits(self.student, self.data)
+        return self
 
 
 class TrainConfig(Section):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from policykd.loss.combining import affine, mixture, product, unsquashed
+from policykd.loss.combining import affine, chosen, mixture, product, unsquashed
 from policykd.loss.distributions import Bernoulli, Categorical, DiagGaussian, MultiCategorical, SquashedDiagGaussian
 
 W = torch.tensor([0.3, 0.7])
@@ -76,6 +76,12 @@ def test_weight_zero_has_no_say_though_it_excludes_an_action() -> None:
     for pool in (mixture, product):
         pooled = pool(Categorical(3), logits, torch.tensor([1.0, 0.0]))
         assert torch.allclose(pooled.softmax(-1), logits[0].softmax(-1), atol=1e-6)
+
+
+def test_chosen_is_the_one_of_highest_value() -> None:
+    params = drawn(2, 3, 4)
+    found = chosen(params, torch.tensor([[1.0, -2.0, 0.0], [0.5, -1.0, 0.0]]))
+    assert torch.equal(found, torch.stack([params[0, 0], params[1, 1], params[0, 2]]))
 
 
 def test_affine_maps_a_gaussian() -> None:

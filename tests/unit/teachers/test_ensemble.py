@@ -15,6 +15,7 @@ from policykd.loss.combining import mixture, product
 from policykd.loss.distributions import Categorical, DiagGaussian, SquashedDiagGaussian
 from policykd.spine.errors import InputError
 from policykd.teachers.base import Teacher
+from policykd.teachers.custom import make_custom_teacher
 from policykd.teachers.ensemble import EnsembleTeacher, ensemble_of, teachers_of
 from policykd.teachers.load import load_teacher
 from policykd.teachers.normalize import Normalizer
@@ -82,6 +83,21 @@ def test_deterministic_and_squashed_teachers_come_to_one_layout() -> None:
     # the space is [-2, 2] x [-1, 3]
     assert torch.allclose(unit[:, :2] * 2 + torch.tensor([0.0, 1.0]), ours[:, :2], atol=1e-5)
     assert torch.allclose(unit[:, 2:] + np.log(2), ours[:, 2:], atol=1e-5)
+
+
+def test_in_each_state_the_teacher_that_expects_most_speaks() -> None:
+    one, other = teacher(PPO, "choice"), teacher(DQN, "choice", seed=1)
+    both = ensemble_of([one, other], "value", [1, 1])
+    first = one.value(SEEN) >= other.value(SEEN)
+    assert 0 < int(first.sum()) < len(SEEN)
+    expected = torch.where(first.unsqueeze(-1), one.distribution_params(SEEN), other.distribution_params(SEEN))
+    assert torch.equal(both.distribution_params(SEEN), expected)
+    assert torch.equal(both.value(SEEN), torch.maximum(one.value(SEEN), other.value(SEEN)))
+    mixed = ensemble_of([one, other], "mixture", [1, 3])
+    assert torch.allclose(mixed.value(SEEN), 0.25 * one.value(SEEN) + 0.75 * other.value(SEEN))
+    blind = make_custom_teacher(lambda x: x[:, :3], box(4), spaces.Discrete(3), env_id="Some-v0", name="blind")
+    with pytest.raises(InputError, match="blind: ensemble.how value asks the teacher's critic, and it holds none"):
+        ensemble_of([one, blind], "value", [1, 1])
 
 
 def test_what_is_known_of_all() -> None:
