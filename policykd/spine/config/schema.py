@@ -32,7 +32,8 @@ class EnvConfig(Section):
     """Keyword arguments of `gymnasium.make`."""
     wrappers: list[str | dict[str, dict[str, Any]]] = []
     """Wrappers, innermost first: the name of a class of `gymnasium.wrappers`, TimeFeatureWrapper, AtariWrapper,
-    StackFrames, `package.module:Class` with `allow_import`, or {name: {keyword: value}}; none takes the teacher's."""
+    StackFrames, one of minigrid.wrappers that only observes (docs/students.md), `package.module:Class` with
+    `allow_import`, or {name: {keyword: value}}; none takes the teacher's."""
     allow_import: bool = False
     """Whether ids and wrappers may import a package that they name, those of the teacher's folder included."""
     backend: Literal["auto", "native", "sync", "async", "envpool"] = "auto"
