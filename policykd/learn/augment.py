@@ -72,8 +72,8 @@ def refuse_augment(config: AugmentConfig, kind: str, packing: Packing, *, plain_
     vector = packing.plain and len(packing.leaves) == 1 and packing.leaves[0].n_features == packing.n_features
     if config.seen_by == "both" and not (vector and not pictures and not packing.leaves[0].nvec and plain_teacher):
         raise InputError(
-            "augment.seen_by both: the teacher can only label anew what it sees as the student does, a vector of numbers "
-            "without memory: use augment.seen_by=student"
+            "augment.seen_by both: the teacher can only label anew what it sees as the student does, a vector of "
+            "numbers without memory: use augment.seen_by=student"
         )
 
 
