@@ -136,6 +136,10 @@ def _rollout(config: Config, spec: EnvSpec, measured: Measured, members: int) ->
             f"rollout.timesteps {r.timesteps} is less than {r.rounds} rounds x {n_envs} n_envs x {n_steps} n_steps: "
             "raise it, or lower rollout.rounds or rollout.n_steps"
         )
+    if config.data.held_out and n_envs < 2:
+        raise InputError(
+            f"data.held_out {config.data.held_out}: one environment cannot be divided: raise rollout.n_envs"
+        )
     if n_envs % members:
         raise InputError(
             f"rollout.n_envs {n_envs} does not divide among {members} members: use a multiple of {members}, or auto"

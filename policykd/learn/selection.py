@@ -50,10 +50,13 @@ def judged(round_index: int, rounds: int) -> bool:
     return round_index >= rounds - max(rounds // 4, 1)
 
 
-def select(session: Session, state: LearningState, round_index: int) -> None:
-    """Runs the selection episodes of every member and keeps the weights of this round."""
+def select(session: Session, state: LearningState, round_index: int, *, early: bool = False) -> None:
+    """Runs the selection episodes of every member and keeps the weights of this round; where the run ends `early`,
+    those that were best on held-out states."""
     config, work = session.config, session.work
-    if not judged(round_index, config.rollout.rounds):
+    if early and state.held.best is not None:
+        state.family.flat.copy_(state.held.best)
+    elif not judged(round_index, config.rollout.rounds):
         return
     seeds = session.select_seeds
     selection, means = state.selection, []

@@ -18,6 +18,7 @@ from policykd.data.sequences import SequenceDataset
 from policykd.evaluation.agreement import agreement
 from policykd.learn.augment import Augment
 from policykd.learn.families import dataset_of, family_of, student_of, student_with
+from policykd.learn.held_out import HeldOut, held_rows
 from policykd.learn.offline import stored_states
 from policykd.learn.selection import Selection
 from policykd.learn.session import Session
@@ -61,6 +62,7 @@ class LearningState:
     rounds_done: int = 0
     timesteps: int = 0
     progress: list[float] = field(default_factory=list)  # of each member: its agreement when it last drove
+    held: HeldOut = field(default_factory=HeldOut)
     crew: tuple[int, ...] | None = None  # the members that drive; None: all
 
     @property
@@ -136,11 +138,23 @@ class LearningState:
         parts = [visited[name].to(device) for name in ("params", "beside") if name in visited]
         return torch.cat(parts, -1) if len(parts) > 1 else parts[0]
 
-    def keep(self, visited: dict[str, Tensor], inputs: Tensor, labels: Tensor) -> int:
-        """Puts one round's inputs [M, O] and labels [M, L] into the data set; how many old states were dropped."""
+    def keep(self, round_index: int, visited: dict[str, Tensor], inputs: Tensor, labels: Tensor) -> int:
+        """Puts one round's inputs [M, O] and labels [M, L] into the data set, but for those that are held out; how many
+        old states were dropped."""
+        if "env" in visited:
+            config = self.session.config
+            out = held_rows(visited["env"], config.data.held_out, int(config.rollout.n_envs), round_index)
+            inputs, labels = self.held.taken(inputs, labels, out.to(inputs.device))
         if isinstance(self.dataset, SequenceDataset):
             return self.dataset.append(inputs, labels, visited["start"])
         return self.dataset.append(inputs, labels)
+
+    def judge_held(self) -> None:
+        """The members' losses on what is held out, after a round."""
+        if not self.held.inputs:
+            return
+        members = [lambda x, m=m: self._params(m, x) for m in range(len(self.family))]
+        self.held.judge(self.learner.loss, self.family.distribution, members, self.family.flat)
 
     def student_of(self, round_index: int, member: int) -> Student:
         """The member as it was after a judged round."""
@@ -243,12 +257,15 @@ def save(session: Session, state: LearningState, round_index: int) -> None:
     assert state.normaliser is not None
     tensors = {f"learner.{name}": value.cpu().numpy() for name, value in state.learner.state().items()}
     tensors |= {f"snapshot.{r}": flat.cpu().numpy() for r, flat in state.selection.snapshots.items()}
+    if state.held.best is not None:
+        tensors["held.best"] = state.held.best.cpu().numpy()
     tensors |= {"normaliser.mean": state.normaliser.mean, "normaliser.scale": state.normaliser.scale}
     facts: dict[str, Any] = {
         "timesteps": state.timesteps,
         "updates": state.rounds_done * state.learner.n_updates,
         "normaliser_limit": state.normaliser.limit,
         "selection": {str(r): means for r, means in state.selection.returns.items()},
+        "held": state.held.losses,
         "progress": [None if math.isnan(g) else g for g in state.progress],
         "seconds": session.work.seconds,
     }
@@ -270,6 +287,8 @@ def restore(session: Session) -> LearningState | None:
         state.selection.returns[int(name)] = means
         state.selection.snapshots[int(name)] = values[f"snapshot.{name}"].to(state.family.device)
     state.progress = [float("nan") if g is None else g for g in facts.get("progress", [])]
+    state.held.losses = list(facts.get("held", []))
+    state.held.best = values["held.best"].to(state.family.device) if "held.best" in values else None
     if facts["round"] + 1 < session.config.rollout.rounds:  # else the data has done its work
         load_shards(session, state, facts["round"])
     state.rounds_done, state.timesteps = facts["round"] + 1, facts["timesteps"]
@@ -282,7 +301,7 @@ def load_shards(session: Session, state: LearningState, last: int) -> None:
     if session.config.data.dir is not None:
         visited = stored_states(session, state.rows)
         rows, params = (visited[name].to(state.family.device) for name in ("observation", "params"))
-        state.keep(visited, state.inputs(rows), params)
+        state.keep(0, visited, state.inputs(rows), params)
         return
     for index in session.folder.shards:
         if index > last:
@@ -293,4 +312,4 @@ def load_shards(session: Session, state: LearningState, last: int) -> None:
                 f"{session.folder.checkpoints}: the labelled data of round {index} is missing; start a new run"
             )
         visited = {name: torch.from_numpy(value).to(state.family.device) for name, value in shard.items()}
-        state.keep(visited, state.inputs(visited["observation"]), state.labels(visited))
+        state.keep(index, visited, state.inputs(visited["observation"]), state.labels(visited))

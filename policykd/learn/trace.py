@@ -33,6 +33,8 @@ def trace_round(
         values["teacher/entropy"] = float(session.teacher.distribution.entropy(visited["params"][:4096]).mean())
     if config.data.dir is None:
         values |= _rollout(session, state, index)
+    if state.held.losses:
+        values["loss/held_out"] = state.held.losses[-1]
     for curve, of_members in (("agreement/student_states", fresh.agreement), ("loss/validation", fresh.loss)):
         pairs = zip(names, of_members, strict=False)
         values |= {f"{curve}{name}": value for name, value in pairs if not np.isnan(value)}

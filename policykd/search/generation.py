@@ -80,7 +80,7 @@ def one_round(state: LearningState, standing: Standing, plan: Plan, index: int) 
     if not (plan.number and not local):
         visited = shard_data(session, state, index, shown=(local, plan.rounds))
         inputs, labels, fresh = state.absorb(visited)
-        state.keep(visited, inputs, labels)
+        state.keep(index, visited, inputs, labels)
     with work.stage("update", round=local, rounds=plan.rounds, total=state.learner.n_updates):
         metrics = state.learner.fit(state.dataset, local, SeedKey(config.seed, "update", index), work)
     metrics = [replace(m, update=m.update + plan.first * state.learner.n_updates) for m in metrics]

@@ -52,6 +52,8 @@ def distill(session: Session, after: After | None = None) -> Distilled:
     state = restore(session) or start(session)
     rounds = session.config.rollout.rounds
     for index in range(state.rounds_done, rounds):
+        if state.held.over(session.config.update.patience):
+            break
         fresh = one_round(session, state, index)
         if after is not None:
             after(state, index, fresh)
@@ -68,13 +70,19 @@ def one_round(session: Session, state: LearningState, index: int) -> Fresh:
     base = family_loss(config.loss, state.family.specs, masked=session.teacher.masked)
     state.learner.loss = round_loss(config.loss, base, (index, rounds), state.progress)
     with work.stage("update", round=index, rounds=rounds, total=state.learner.n_updates):
-        dropped = state.keep(visited, inputs, labels)
+        dropped = state.keep(index, visited, inputs, labels)
         metrics = state.learner.fit(state.dataset, index, SeedKey(config.seed, "update", index), work)
+    state.judge_held()
+    early = state.held.over(config.update.patience)
+    if early:
+        work.tracker.note(
+            f"the loss on held-out states was lowest in round {state.held.best_round}: the run ends with it"
+        )
     if dropped and state.dataset.dropped == dropped:
         work.tracker.note(
             f"data.max_states {config.data.max_states} is reached: the oldest states are dropped from here on"
         )
-    select(session, state, index)
+    select(session, state, index, early=early)
     trace_round(session, state, index, visited, metrics, fresh)
     save(session, state, index)
     return fresh
@@ -110,6 +118,8 @@ def _collect(session: Session, state: LearningState, index: int, shown: tuple[in
     with work.stage("label", round=shown[0], rounds=shown[1]):
         tables = _sequences if config.student.kind == "gru" else _tables
         stored = tables(rollout, label(rollout, session.teacher, work), state.rows)
+        if config.data.held_out:
+            stored["env"] = np.nonzero(rollout.acting)[1].astype(np.int32)
         extra = beside(config, session.teacher, stored["params"], index)
         return stored if extra is None else {**stored, "beside": extra}
 

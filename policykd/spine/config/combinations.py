@@ -46,3 +46,13 @@ def refuse_augmented_sequences(student: StudentConfig, augment: AugmentConfig) -
             "augment: a gru remembers what it saw, which single jittered states do not fit: use robust.noise with "
             "robust.collect, which is there while the states are visited"
         )
+
+
+def refuse_held_out(student: StudentConfig, data: DataConfig, patience: int | None, *, searching: bool) -> None:
+    """Raises ValueError where nothing can be held out, or nothing is and it is waited for."""
+    if patience is not None and not data.held_out:
+        raise ValueError(f"update.patience {patience}: it waits for the loss on held-out states: set data.held_out")
+    if data.held_out and (student.kind == "gru" or searching or data.dir is not None):
+        why = "a gru learns whole sequences" if student.kind == "gru" else "it holds out environments of its own rounds"
+        where = "with a gru" if student.kind == "gru" else ("in a search" if searching else "with data.dir")
+        raise ValueError(f"data.held_out {data.held_out} is not there {where} ({why}): leave it out")

@@ -19,6 +19,9 @@ class DataConfig(Section):
     data=DIR says the same."""
     max_states: Annotated[int, Field(ge=1000)] = 1_000_000
     """Bound of the data set; the oldest states are dropped first."""
+    held_out: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Share of each round's environments (at least one) whose states nobody learns from: the loss there shows
+    over-fitting (docs/methods/held_out.md)."""
     weighting: Literal["none", "q_gap", "confidence"] = "none"
     """How often a state is drawn, of discrete actions: q_gap, by how much the worst action there is worse than the
     best (VIPER); confidence, by how sure the teacher is (docs/methods/weighting.md)."""
@@ -35,3 +38,5 @@ class UpdateConfig(Section):
     final_learning_rate: Annotated[float, Field(ge=0, le=1)] = 1e-4
     max_grad_norm: Annotated[float, Field(gt=0)] | None = None
     """Bound on each member's gradient norm; None for no bound."""
+    patience: Positive | None = None
+    """Rounds without a lower loss on held-out states after which the run ends, with its best weights; None: none."""

@@ -11,7 +11,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from policykd.spine.config.augment import AugmentConfig
-from policykd.spine.config.combinations import refuse_augmented_sequences, refuse_misfits, refuse_offline
+from policykd.spine.config.combinations import (
+    refuse_augmented_sequences,
+    refuse_held_out,
+    refuse_misfits,
+    refuse_offline,
+)
 from policykd.spine.config.data import DataConfig, UpdateConfig
 from policykd.spine.config.ensemble import EnsembleConfig
 from policykd.spine.config.judging import EvaluateConfig, GateConfig, SearchConfig
@@ -84,6 +89,7 @@ class Config(Section):
     def _fit_together(self) -> Self:
         refuse_misfits(self.student, self.data, self.loss, searching=self.search is not None)
         refuse_augmented_sequences(self.student, self.augment)
+        refuse_held_out(self.student, self.data, self.update.patience, searching=self.search is not None)
         refuse_offline(self.data, self.rollout, self.robust)
         return self
 
