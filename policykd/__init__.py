@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         distill,
         evaluate,
         export,
+        finetune,
         inspect,
         load_teacher,
         play,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "policykd.api": (
         *("Run", "distill", "evaluate", "export", "inspect", "load_teacher", "play", "rank", "resume", "train_teacher"),
-        *("shrink", "verify"),
+        *("finetune", "shrink", "verify"),
     ),
     "policykd.spine.config.load": ("load_config", "load_train_config"),
     "policykd.spine.config.schema": ("Config", "TrainConfig"),
@@ -51,6 +52,7 @@ __all__ = [
     "distill",
     "evaluate",
     "export",
+    "finetune",
     "inspect",
     "load_config",
     "load_student",

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from policykd.learn.run import Run, finished_run, open_task, run_task
+from policykd.learn.run import Body, Run, finished_run, open_task, run_task
 from policykd.rollout.envs import EnvSpec, factory_spec
-from policykd.spine.checkpoint import RunFolder, is_free, next_run_folder
+from policykd.spine.checkpoint import RunFolder, free_folder
 from policykd.spine.config.load import load_config
-from policykd.spine.config.schema import Config, EnvConfig, TrainConfig
+from policykd.spine.config.schema import Config, EnvConfig, TrainConfig, refuse_others
 from policykd.spine.errors import InputError, brief
 from policykd.spine.stop import NeverStop, StopFlag
 from policykd.spine.tracker import NullTracker, Tracker
@@ -29,6 +29,7 @@ __all__ = [
     "distill",
     "evaluate",
     "export",
+    "finetune",
     "inspect",
     "load_teacher",
     "play",
@@ -58,10 +59,9 @@ def distill(
     Raises InputError, NumericsError, Interrupted.
     """
     _check_arguments(config, env)
-    if config is not None and config.search is not None:
-        raise InputError("search: a setting of policykd shrink, of no use to distill: use shrink, or leave it out")
+    refuse_others(config, "distill")
     task = open_task(config or Config(), teacher, env)
-    path = _free_folder(out, Path("runs"), task.name)
+    path = free_folder(out, Path("runs"), task.name)
     watch = tracker or NullTracker()
     return _reported(run_task(RunFolder(path, fresh=out is None), task, watch, stop or NeverStop()), watch)
 
@@ -84,10 +84,37 @@ def shrink(
     from policykd.search.run import shrink_config, with_grid
 
     _check_arguments(config, env)
+    refuse_others(config, "shrink")
     task = with_grid(open_task(shrink_config(config or Config()), teacher, env))
-    path = _free_folder(out, Path("runs"), f"shrink-{task.name}")
+    path = free_folder(out, Path("runs"), f"shrink-{task.name}")
     watch = tracker or NullTracker()
     return _reported(run_task(RunFolder(path, fresh=out is None), task, watch, stop or NeverStop(), search), watch)
+
+
+def finetune(
+    student: str | Path | None = None,
+    config: Config | None = None,
+    *,
+    teacher: Any = None,
+    env: Callable[..., Any] | None = None,
+    out: Path | str | None = None,
+    tracker: Tracker | None = None,
+    stop: StopFlag | None = None,
+) -> Run:
+    """Goes on with a student by reinforcement learning, pulled to its teacher (`config.finetune`).
+
+    `student`: a run folder, whose teacher and environment are taken unless `config` or `teacher` name others, or a
+    student's file; None takes `config.finetune.student`. Other arguments and errors as in `distill`.
+    """
+    from policykd.finetune.run import finetune as learn_on
+    from policykd.finetune.run import finetune_config, fitting
+
+    _check_arguments(config, env)
+    refuse_others(config, "finetune")
+    task = fitting(open_task(finetune_config(config or Config(), student, teacher is not None), teacher, env))
+    path = free_folder(out, Path("runs"), f"finetune-{task.name}")
+    watch = tracker or NullTracker()
+    return _reported(run_task(RunFolder(path, fresh=out is None), task, watch, stop or NeverStop(), learn_on), watch)
 
 
 def resume(
@@ -110,11 +137,8 @@ def resume(
     if finished is not None:
         watch.note(f"{path}: this run is finished; here is its result")
         return finished if (path / "report.html").is_file() else _reported(finished, watch)
-    from policykd.search.run import shrink as search
-
     task = open_task(load_config(str(path / "config.yaml"), vouched=trust), teacher, env)
-    body = None if task.config.search is None else search
-    return _reported(run_task(run_folder, task, watch, stop or NeverStop(), body), watch)
+    return _reported(run_task(run_folder, task, watch, stop or NeverStop(), _body_of(task.config)), watch)
 
 
 def evaluate(
@@ -176,7 +200,7 @@ def train_teacher(
     """Trains a teacher with stable-baselines3 or sb3-contrib; its folder can be given to `distill` as teacher."""
     from policykd.learn.train_teacher import train_teacher as train
 
-    path = _free_folder(out, Path("runs/teachers"), (config.env.id or config.algo).replace("/", "-").replace(":", "-"))
+    path = free_folder(out, Path("runs/teachers"), (config.env.id or config.algo).replace("/", "-").replace(":", "-"))
     watch, flag = tracker or NullTracker(), stop or NeverStop()
     done = 0
 
@@ -261,6 +285,14 @@ def report(folder: Path | str) -> Path:
     return write_report(Path(folder))
 
 
+def _body_of(config: Config) -> Body | None:
+    """What a run with this configuration does; None is a distillation."""
+    from policykd.finetune.run import finetune as learn_on
+    from policykd.search.run import shrink as search
+
+    return search if config.search is not None else learn_on if config.finetune is not None else None
+
+
 def _check_arguments(config: Any, env: Any) -> None:
     if not isinstance(config, Config | None):
         raise InputError(f"config is a {type(config).__name__}, expected a Config: make one with policykd.load_config")
@@ -276,17 +308,6 @@ def _reported(run: Run, tracker: Tracker) -> Run:
         why = brief(f"{type(error).__name__}: {error}")
         tracker.note(f"the run is whole, but report.html is not ({why}); policykd report {run.folder} tries again")
     return run
-
-
-def _free_folder(out: Path | str | None, root: Path, name: str) -> Path:
-    """The folder that the user names, which must be free, or the next free one below `root`."""
-    if out is None:
-        return next_run_folder(root, name)
-    path = Path(out)
-    if not is_free(path):
-        kind = "is not empty" if path.is_dir() else "is a file"
-        raise InputError(f"{path}: exists and {kind}; choose another --out, or continue a run with --resume {path}")
-    return path
 
 
 def _environment(env: Environment) -> EnvConfig | EnvSpec:

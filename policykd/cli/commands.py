@@ -14,6 +14,7 @@ import typer
 from policykd.spine.errors import InputError
 
 if TYPE_CHECKING:
+    from policykd.learn.run import Run
     from policykd.spine.config.schema import Config
 
 GATE_FAILED = 3
@@ -138,8 +139,7 @@ def watched_run(
     settings: Config | None, out: Path | None, resume: Path | None, *, trust: bool = False, search: bool = False
 ) -> int:
     """A distillation or a search, begun or resumed, with its progress, its result, and where everything lies."""
-    from policykd.cli.output import print_returns, watched
-    from policykd.report.table import aligned
+    from policykd.cli.output import watched
 
     with watched() as (tracker, stop):
         from policykd import api
@@ -148,6 +148,14 @@ def watched_run(
             run = api.resume(resume, trust=trust, tracker=tracker, stop=stop)
         else:
             run = (api.shrink if search else api.distill)(settings, out=out, tracker=tracker, stop=stop)
+    return print_run(run)
+
+
+def print_run(run: Run) -> int:
+    """The run's result and where everything lies; the exit code that its gate asks for."""
+    from policykd.cli.output import print_returns
+    from policykd.report.table import aligned
+
     print_returns(run.result)
     where = [("run folder", str(run.folder)), ("watch it", f"policykd play {run.folder}")]
     if (page := run.folder / "report.html").is_file():

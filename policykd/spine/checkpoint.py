@@ -180,6 +180,17 @@ def next_run_folder(root: Path, name: str) -> Path:
         return path
 
 
+def free_folder(out: Path | str | None, root: Path, name: str) -> Path:
+    """The folder that the user names, which must be free, or the next free one below `root`."""
+    if out is None:
+        return next_run_folder(root, name)
+    path = Path(out)
+    if not is_free(path):
+        kind = "is not empty" if path.is_dir() else "is a file"
+        raise InputError(f"{path}: exists and {kind}; choose another --out, or continue a run with --resume {path}")
+    return path
+
+
 def _pack(tensors: Tensors) -> bytes:
     from safetensors.numpy import save
 

@@ -34,6 +34,7 @@ OPTIONS: dict[str, KeyPath] = {
     "max_params": ("search", "max_params"),
     "max_bytes": ("search", "max_bytes"),
     "max_us": ("search", "max_us"),
+    "timesteps": ("finetune", "timesteps"),
     "deterministic": ("evaluate", "deterministic"),
 }
 """The key that each command-line option sets."""

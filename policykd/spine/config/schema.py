@@ -12,12 +12,14 @@ from pydantic import Field, model_validator
 
 from policykd.spine.config.combinations import refuse_misfits
 from policykd.spine.config.data import DataConfig, UpdateConfig
+from policykd.spine.config.finetune import FinetuneConfig
 from policykd.spine.config.judging import EvaluateConfig, GateConfig, SearchConfig
 from policykd.spine.config.loss import LossConfig
 from policykd.spine.config.robust import RobustConfig
 from policykd.spine.config.rollout import RolloutConfig
 from policykd.spine.config.section import Positive, Section, Seed
 from policykd.spine.config.student import StudentConfig
+from policykd.spine.errors import InputError
 
 
 class EnvConfig(Section):
@@ -62,6 +64,8 @@ class Config(Section):
     robust: RobustConfig = RobustConfig()
     search: SearchConfig | None = None
     """Of `policykd shrink` only."""
+    finetune: FinetuneConfig | None = None
+    """Of `policykd finetune` only."""
     seed: Seed = 0
     """The root of every random number of the run."""
     device: str = "auto"
@@ -73,6 +77,15 @@ class Config(Section):
     def _fit_together(self) -> Self:
         refuse_misfits(self.student, self.data)
         return self
+
+
+def refuse_others(config: Config | None, command: str) -> None:
+    """InputError for a section that belongs to another command."""
+    for section, owner in (("search", "shrink"), ("finetune", "finetune")):
+        if owner != command and getattr(config, section, None) is not None:
+            raise InputError(
+                f"{section}: a setting of policykd {owner}, of no use to {command}: use {owner}, or leave it out"
+            )
 
 
 class TrainConfig(Section):
