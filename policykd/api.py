@@ -96,7 +96,6 @@ def finetune(
     config: Config | None = None,
     *,
     teacher: Any = None,
-    env: Callable[..., Any] | None = None,
     out: Path | str | None = None,
     tracker: Tracker | None = None,
     stop: StopFlag | None = None,
@@ -104,14 +103,15 @@ def finetune(
     """Goes on with a student by reinforcement learning, pulled to its teacher (`config.finetune`).
 
     `student`: a run folder, whose teacher and environment are taken unless `config` or `teacher` name others, or a
-    student's file; None takes `config.finetune.student`. Other arguments and errors as in `distill`.
+    student's file; None takes `config.finetune.student`. The environment is a registered one. Other arguments and
+    errors as in `distill`.
     """
-    from policykd.finetune.run import finetune as learn_on
-    from policykd.finetune.run import finetune_config, fitting
+    from policykd.finetuning.run import finetune as learn_on
+    from policykd.finetuning.run import finetune_config, fitting
 
-    _check_arguments(config, env)
+    _check_arguments(config, None)
     refuse_others(config, "finetune")
-    task = fitting(open_task(finetune_config(config or Config(), student, teacher is not None), teacher, env))
+    task = fitting(open_task(finetune_config(config or Config(), student, teacher is not None), teacher, None))
     path = free_folder(out, Path("runs"), f"finetune-{task.name}")
     watch = tracker or NullTracker()
     return _reported(run_task(RunFolder(path, fresh=out is None), task, watch, stop or NeverStop(), learn_on), watch)
@@ -287,7 +287,7 @@ def report(folder: Path | str) -> Path:
 
 def _body_of(config: Config) -> Body | None:
     """What a run with this configuration does; None is a distillation."""
-    from policykd.finetune.run import finetune as learn_on
+    from policykd.finetuning.run import finetune as learn_on
     from policykd.search.run import shrink as search
 
     return search if config.search is not None else learn_on if config.finetune is not None else None

@@ -66,7 +66,7 @@ def finetune(
 
             run = api.resume(resume, trust=trust, tracker=tracker, stop=stop)
         return print_run(run)
-    from policykd.finetune.settings import settings_of
+    from policykd.finetuning.settings import settings_of
 
     student, settings = settings_of(config, words or [], named)
     if print_config:

@@ -38,7 +38,7 @@ class FinetuneConfig(Section):
     """Times that the student is judged on the selection seeds, evenly spread, beside those before and behind the first
     update; the best is kept."""
     learning_rate: Rate = 3e-4
-    """Of Adam; it falls linearly to 0."""
+    """Of Adam; it falls linearly to a tenth."""
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.99
     """Discount of rewards."""
     batch_size: Positive = 256

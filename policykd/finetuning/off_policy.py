@@ -13,10 +13,10 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import Tensor
 
-from policykd.finetune.critic import discounted, fit_values, regress, values_of
-from policykd.finetune.kickstart import Kickstart
-from policykd.finetune.rewards import ScaledRewards, scale_for
-from policykd.finetune.warmup import Warmup
+from policykd.finetuning.critic import discounted, fit_values, regress, values_of
+from policykd.finetuning.kickstart import Kickstart
+from policykd.finetuning.rewards import ScaledRewards, scale_for
+from policykd.finetuning.warmup import Warmup
 
 _SWEEPS = 3  # of the warm-up: cut episodes are continued by the critic of the sweep before
 ENTROPY = "auto_0.01"  # SAC's own start, 1, would make the student random before it learns

@@ -8,7 +8,7 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from policykd.finetune.critic import F64
+from policykd.finetuning.critic import F64
 
 _LEAST = 1e-8
 

@@ -14,10 +14,10 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor
 
-from policykd.finetune.critic import fit_values, regress, values_of
-from policykd.finetune.kickstart import Kickstart
-from policykd.finetune.rewards import ScaledRewards, scale_for
-from policykd.finetune.warmup import Warmup
+from policykd.finetuning.critic import fit_values, regress, values_of
+from policykd.finetuning.kickstart import Kickstart
+from policykd.finetuning.rewards import ScaledRewards, scale_for
+from policykd.finetuning.warmup import Warmup
 from policykd.teachers.ways import params_of
 
 

@@ -10,9 +10,9 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import set_random_seed
 
 from policykd.evaluation.episodes import policy_actor, run_episodes
-from policykd.finetune.kickstart import Kickstart, weight
-from policykd.finetune.models import Model, model_of, student_of
-from policykd.finetune.state import Judgement, Progress, facts_of, restore, tensors_of
+from policykd.finetuning.kickstart import Kickstart, weight
+from policykd.finetuning.models import Model, model_of, student_of
+from policykd.finetuning.state import Judgement, Progress, facts_of, restore, tensors_of
 from policykd.learn.session import Session, Work
 from policykd.spine.config.finetune import FinetuneConfig
 from policykd.spine.errors import Interrupted, NumericsError
@@ -44,7 +44,7 @@ class Finetuning:
         assert config is not None
         self.session, self.student, self.config = session, student, config
         self.kick = Kickstart(session.teacher, config, config.kickstart)
-        self.model: Model = model_of(session, student, self.kick)
+        self.model: Model = model_of(student, self.kick, session.spec, session.config)
         self.model.set_logger(Logger(None, []))
         self.progress = Progress(student)
         found = session.folder.load_state()

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from policykd.finetune.models import Model
-from policykd.finetune.off_policy import PARTS, KickstartedSAC
-from policykd.finetune.warmup import Warmup
+from policykd.finetuning.models import Model
+from policykd.finetuning.off_policy import PARTS, KickstartedSAC
+from policykd.finetuning.warmup import Warmup
 from policykd.students.mlp import MlpStudent
 
 Arrays = dict[str, NDArray[Any]]

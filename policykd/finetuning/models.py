@@ -17,15 +17,15 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from policykd.exports.of_student import graph_of
 from policykd.exports.sb3_models import actor_layers, fill, policy_kwargs
 from policykd.exports.sb3_plan import plan_of
-from policykd.finetune.kickstart import Kickstart
-from policykd.finetune.off_policy import ENTROPY, KickstartedSAC, RememberingReplay
-from policykd.finetune.on_policy import KickstartedPolicy, KickstartedPPO, RememberingRollouts
-from policykd.finetune.rewards import ScaledRewards
-from policykd.finetune.warmup import Warmup
-from policykd.learn.session import Session
+from policykd.finetuning.kickstart import Kickstart
+from policykd.finetuning.off_policy import ENTROPY, KickstartedSAC, RememberingReplay
+from policykd.finetuning.on_policy import KickstartedPolicy, KickstartedPPO, RememberingRollouts
+from policykd.finetuning.rewards import ScaledRewards
+from policykd.finetuning.warmup import Warmup
 from policykd.loss.distributions import DiagGaussian, SquashedDiagGaussian
 from policykd.rollout.envs import EnvSpec, make_env
 from policykd.spine.config.finetune import FinetuneConfig
+from policykd.spine.config.schema import Config
 from policykd.spine.errors import InputError
 from policykd.spine.spaces import describe_space
 from policykd.students.mlp import MlpStudent
@@ -87,19 +87,20 @@ def training_env(spec: EnvSpec, n_envs: int) -> ScaledRewards:
     return ScaledRewards(DummyVecEnv([lambda: Monitor(make_env(spec))] * n_envs))
 
 
-def model_of(session: Session, student: MlpStudent, kick: Kickstart) -> Model:
-    """A PPO or SAC whose actor is the student, with fresh critics and optimizers, in its environments."""
+def model_of(student: MlpStudent, kick: Kickstart, spec: EnvSpec, run: Config) -> Model:
+    """A PPO or SAC whose actor is the student, with fresh critics and optimizers, in environments of its own; `run`
+    gives seed and device."""
     config = kick.config
     graph = graph_of(student)
     squash = isinstance(student.distribution, SquashedDiagGaussian)
-    env = training_env(session.spec, 1 if squash else config.n_envs)
+    env = training_env(spec, 1 if squash else config.n_envs)
     settings: dict[str, Any] = {
         "policy_kwargs": policy_kwargs(graph, replace(plan_of(graph), plain=False, normalised=())),
-        "learning_rate": LinearSchedule(config.learning_rate, 0.0, 1.0),
+        "learning_rate": LinearSchedule(config.learning_rate, 0.1 * config.learning_rate, 1.0),
         "gamma": config.gamma,
         "batch_size": config.batch_size,
-        "seed": session.config.seed,
-        "device": session.config.device,
+        "seed": run.seed,
+        "device": run.device,
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of a last batch that is smaller than the others

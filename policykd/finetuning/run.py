@@ -10,8 +10,8 @@ import numpy as np
 
 from policykd.evaluation.episodes import policy_actor, run_episodes
 from policykd.evaluation.stats import mean_interval, return_summary
-from policykd.finetune.loop import Finetuning
-from policykd.finetune.models import refuse_pair, refuse_student
+from policykd.finetuning.loop import Finetuning
+from policykd.finetuning.models import refuse_pair, refuse_student
 from policykd.learn.proof import Proved, prove
 from policykd.learn.robustness import robustness
 from policykd.learn.run import STUDENT, Run, Task, conclude, signed
