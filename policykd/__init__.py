@@ -12,7 +12,6 @@ if TYPE_CHECKING:
         distill,
         evaluate,
         export,
-        finetune,
         inspect,
         load_teacher,
         play,
@@ -26,13 +25,15 @@ if TYPE_CHECKING:
     from policykd.spine.config.schema import Config, TrainConfig
     from policykd.spine.errors import ConfigError, InputError, Interrupted, NumericsError, PolicykdError
     from policykd.students.load import load_student
+    from policykd.studies import collect, finetune, resume_collection, tune
     from policykd.teachers.custom import make_custom_teacher
 
 _HOMES = {
     "policykd.api": (
         *("Run", "distill", "evaluate", "export", "inspect", "load_teacher", "play", "rank", "resume", "train_teacher"),
-        *("finetune", "shrink", "verify"),
+        *("shrink", "verify"),
     ),
+    "policykd.studies": ("collect", "finetune", "resume_collection", "tune"),
     "policykd.spine.config.load": ("load_config", "load_train_config"),
     "policykd.spine.config.schema": ("Config", "TrainConfig"),
     "policykd.spine.errors": ("ConfigError", "InputError", "Interrupted", "NumericsError", "PolicykdError"),
@@ -49,6 +50,7 @@ __all__ = [
     "PolicykdError",
     "Run",
     "TrainConfig",
+    "collect",
     "distill",
     "evaluate",
     "export",
@@ -62,8 +64,10 @@ __all__ = [
     "play",
     "rank",
     "resume",
+    "resume_collection",
     "shrink",
     "train_teacher",
+    "tune",
     "verify",
 ]
 

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from policykd.learn.run import Body, Run, finished_run, open_task, run_task
+from policykd.beginning import check_arguments, free_folder, reported
+from policykd.learn.run import Run, distillation, finished_run, open_task, run_task
 from policykd.rollout.envs import EnvSpec, factory_spec
-from policykd.spine.checkpoint import RunFolder, free_folder
+from policykd.spine.checkpoint import RunFolder
 from policykd.spine.config.load import load_config
-from policykd.spine.config.schema import Config, EnvConfig, TrainConfig, refuse_others
-from policykd.spine.errors import InputError, brief
+from policykd.spine.config.schema import Config, EnvConfig, TrainConfig
+from policykd.spine.errors import InputError
 from policykd.spine.stop import NeverStop, StopFlag
 from policykd.spine.tracker import NullTracker, Tracker
 from policykd.teachers.load import load_teacher
@@ -29,7 +30,6 @@ __all__ = [
     "distill",
     "evaluate",
     "export",
-    "finetune",
     "inspect",
     "load_teacher",
     "play",
@@ -58,12 +58,15 @@ def distill(
     folder, by default the next free runs/NAME-N.
     Raises InputError, NumericsError, Interrupted.
     """
-    _check_arguments(config, env)
-    refuse_others(config, "distill")
+    check_arguments(config, env)
+    for name, command in (("search", "shrink"), ("collect", "collect"), ("tune", "tune"), ("finetune", "finetune")):
+        if getattr(config, name, None) is not None:
+            raise InputError(f"{name}: a setting of policykd {command}, of no use to distill: leave it out")
     task = open_task(config or Config(), teacher, env)
     path = free_folder(out, Path("runs"), task.name)
     watch = tracker or NullTracker()
-    return _reported(run_task(RunFolder(path, fresh=out is None), task, watch, stop or NeverStop()), watch)
+    folder = RunFolder(path, fresh=out is None)
+    return reported(run_task(folder, task, watch, stop or NeverStop(), distillation), watch)
 
 
 def shrink(
@@ -83,38 +86,11 @@ def shrink(
     from policykd.search.run import shrink as search
     from policykd.search.run import shrink_config, with_grid
 
-    _check_arguments(config, env)
-    refuse_others(config, "shrink")
+    check_arguments(config, env)
     task = with_grid(open_task(shrink_config(config or Config()), teacher, env))
     path = free_folder(out, Path("runs"), f"shrink-{task.name}")
     watch = tracker or NullTracker()
-    return _reported(run_task(RunFolder(path, fresh=out is None), task, watch, stop or NeverStop(), search), watch)
-
-
-def finetune(
-    student: str | Path | None = None,
-    config: Config | None = None,
-    *,
-    teacher: Any = None,
-    out: Path | str | None = None,
-    tracker: Tracker | None = None,
-    stop: StopFlag | None = None,
-) -> Run:
-    """Goes on with a student by reinforcement learning, pulled to its teacher (`config.finetune`).
-
-    `student`: a run folder, whose teacher and environment are taken unless `config` or `teacher` name others, or a
-    student's file; None takes `config.finetune.student`. The environment is a registered one. Other arguments and
-    errors as in `distill`.
-    """
-    from policykd.finetuning.run import finetune as learn_on
-    from policykd.finetuning.run import finetune_config, fitting
-
-    _check_arguments(config, None)
-    refuse_others(config, "finetune")
-    task = fitting(open_task(finetune_config(config or Config(), student, teacher is not None), teacher, None))
-    path = free_folder(out, Path("runs"), f"finetune-{task.name}")
-    watch = tracker or NullTracker()
-    return _reported(run_task(RunFolder(path, fresh=out is None), task, watch, stop or NeverStop(), learn_on), watch)
+    return reported(run_task(RunFolder(path, fresh=out is None), task, watch, stop or NeverStop(), search), watch)
 
 
 def resume(
@@ -136,9 +112,18 @@ def resume(
     finished, watch = finished_run(run_folder), tracker or NullTracker()
     if finished is not None:
         watch.note(f"{path}: this run is finished; here is its result")
-        return finished if (path / "report.html").is_file() else _reported(finished, watch)
-    task = open_task(load_config(str(path / "config.yaml"), vouched=trust), teacher, env)
-    return _reported(run_task(run_folder, task, watch, stop or NeverStop(), _body_of(task.config)), watch)
+        return finished if (path / "report.html").is_file() else reported(finished, watch)
+    from policykd.finetuning.run import finetune
+    from policykd.search.run import shrink as search
+    from policykd.tuning.run import tune
+
+    config = load_config(str(path / "config.yaml"), vouched=trust)
+    if config.collect is not None:
+        raise InputError(f"{path}: a collection of data; continue it with policykd collect --resume {path}")
+    task = open_task(config, teacher, env)
+    bodies = {"tune": tune, "finetune": finetune, "search": search}
+    body = next((body for name, body in bodies.items() if getattr(config, name) is not None), distillation)
+    return reported(run_task(run_folder, task, watch, stop or NeverStop(), body), watch)
 
 
 def evaluate(
@@ -283,31 +268,6 @@ def report(folder: Path | str) -> Path:
     from policykd.report.page import write_report
 
     return write_report(Path(folder))
-
-
-def _body_of(config: Config) -> Body | None:
-    """What a run with this configuration does; None is a distillation."""
-    from policykd.finetuning.run import finetune as learn_on
-    from policykd.search.run import shrink as search
-
-    return search if config.search is not None else learn_on if config.finetune is not None else None
-
-
-def _check_arguments(config: Any, env: Any) -> None:
-    if not isinstance(config, Config | None):
-        raise InputError(f"config is a {type(config).__name__}, expected a Config: make one with policykd.load_config")
-    if env is not None and not callable(env):
-        raise InputError(f"env is a {type(env).__name__}, expected a function: name an id as env.id of the Config")
-
-
-def _reported(run: Run, tracker: Tracker) -> Run:
-    """The run, with its report; what cannot be drawn does not lose it."""
-    try:
-        report(run.folder)
-    except Exception as error:
-        why = brief(f"{type(error).__name__}: {error}")
-        tracker.note(f"the run is whole, but report.html is not ({why}); policykd report {run.folder} tries again")
-    return run
 
 
 def _environment(env: Environment) -> EnvConfig | EnvSpec:

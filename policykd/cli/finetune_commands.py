@@ -75,7 +75,7 @@ def finetune(
         sys.stdout.write(resolved_yaml(settings))
         return 0
     with watched() as (tracker, stop):
-        from policykd import api
+        from policykd import studies
 
-        run = api.finetune(student, settings, out=out, tracker=tracker, stop=stop)
+        run = studies.finetune(student, settings, out=out, tracker=tracker, stop=stop)
     return print_run(run)

@@ -113,6 +113,11 @@ def _with_student(config: Config, source: str, live_teacher: bool) -> Config:
     said = config.model_fields_set
     if record.is_file():
         run = load_config(str(record), vouched=config.trust or config.env.allow_import)
+        if run.ensemble.teachers and "teacher" not in said:
+            raise InputError(
+                f"{source}: was distilled from several teachers, and policykd finetune of this version asks one: say "
+                "which with --teacher"
+            )
         update: dict[str, Any] = {name: getattr(run, name) for name in _OF_RUN if name not in said}
         if "env" in said and not config.env.kwargs and config.env.id in (None, run.env.id):
             given = config.env.model_dump(exclude_unset=True)

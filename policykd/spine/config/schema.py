@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from policykd.spine.config.combinations import refuse_misfits
+from policykd.spine.config.combinations import refuse_misfits, refuse_offline
 from policykd.spine.config.data import DataConfig, UpdateConfig
+from policykd.spine.config.ensemble import EnsembleConfig
 from policykd.spine.config.finetune import FinetuneConfig
 from policykd.spine.config.judging import EvaluateConfig, GateConfig, SearchConfig
 from policykd.spine.config.loss import LossConfig
@@ -19,7 +20,7 @@ from policykd.spine.config.robust import RobustConfig
 from policykd.spine.config.rollout import RolloutConfig
 from policykd.spine.config.section import Positive, Section, Seed
 from policykd.spine.config.student import StudentConfig
-from policykd.spine.errors import InputError
+from policykd.spine.config.studies import CollectConfig, TuneConfig
 
 
 class EnvConfig(Section):
@@ -49,10 +50,12 @@ class Config(Section):
     teacher: str = "builtin:cartpole"
     """An SB3 zip, an RL-Zoo folder, a run folder of ours, `builtin:NAME`, or `hf:ORG/REPO[@COMMIT]`."""
     vec_normalize: str | None = None
-    """Statistics (vecnormalize.pkl or our normalizer.json) to apply instead of those that the source brings."""
+    """Statistics (vecnormalize.pkl or our normalizer.json) to apply instead of those that the source of `teacher`
+    brings; the other teachers of an ensemble bring their own."""
     trust: bool = False
     """Whether stable-baselines3's own loader, which runs what a file holds, may open the teacher where only the file's
     own code understands it. In a file it counts only where the user says --trust as well."""
+    ensemble: EnsembleConfig = EnsembleConfig()
     env: EnvConfig = EnvConfig()
     student: StudentConfig = StudentConfig()
     loss: LossConfig = LossConfig()
@@ -64,6 +67,10 @@ class Config(Section):
     robust: RobustConfig = RobustConfig()
     search: SearchConfig | None = None
     """Of `policykd shrink` only."""
+    collect: CollectConfig | None = None
+    """Of `policykd collect` only."""
+    tune: TuneConfig | None = None
+    """Of `policykd tune` only."""
     finetune: FinetuneConfig | None = None
     """Of `policykd finetune` only."""
     seed: Seed = 0
@@ -75,17 +82,9 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        refuse_misfits(self.student, self.data)
+        refuse_misfits(self.student, self.data, self.loss, searching=self.search is not None)
+        refuse_offline(self.data, self.rollout, self.robust)
         return self
-
-
-def refuse_others(config: Config | None, command: str) -> None:
-    """InputError for a section that belongs to another command."""
-    for section, owner in (("search", "shrink"), ("finetune", "finetune")):
-        if owner != command and getattr(config, section, None) is not None:
-            raise InputError(
-                f"{section}: a setting of policykd {owner}, of no use to {command}: use {owner}, or leave it out"
-            )
 
 
 class TrainConfig(Section):
