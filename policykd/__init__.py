@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from policykd.spine.config.schema import Config, TrainConfig
     from policykd.spine.errors import ConfigError, InputError, Interrupted, NumericsError, PolicykdError
     from policykd.students.load import load_student
-    from policykd.studies import collect, resume_collection, tune
+    from policykd.studies import collect, finetune, resume_collection, tune
     from policykd.teachers.custom import make_custom_teacher
 
 _HOMES = {
@@ -33,7 +33,7 @@ _HOMES = {
         *("Run", "distill", "evaluate", "export", "inspect", "load_teacher", "play", "rank", "resume", "train_teacher"),
         *("shrink", "verify"),
     ),
-    "policykd.studies": ("collect", "resume_collection", "tune"),
+    "policykd.studies": ("collect", "finetune", "resume_collection", "tune"),
     "policykd.spine.config.load": ("load_config", "load_train_config"),
     "policykd.spine.config.schema": ("Config", "TrainConfig"),
     "policykd.spine.errors": ("ConfigError", "InputError", "Interrupted", "NumericsError", "PolicykdError"),
@@ -54,6 +54,7 @@ __all__ = [
     "distill",
     "evaluate",
     "export",
+    "finetune",
     "inspect",
     "load_config",
     "load_student",

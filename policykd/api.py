@@ -59,7 +59,7 @@ def distill(
     Raises InputError, NumericsError, Interrupted.
     """
     check_arguments(config, env)
-    for name, command in (("search", "shrink"), ("collect", "collect"), ("tune", "tune")):
+    for name, command in (("search", "shrink"), ("collect", "collect"), ("tune", "tune"), ("finetune", "finetune")):
         if getattr(config, name, None) is not None:
             raise InputError(f"{name}: a setting of policykd {command}, of no use to distill: leave it out")
     task = open_task(config or Config(), teacher, env)
@@ -113,6 +113,7 @@ def resume(
     if finished is not None:
         watch.note(f"{path}: this run is finished; here is its result")
         return finished if (path / "report.html").is_file() else reported(finished, watch)
+    from policykd.finetuning.run import finetune
     from policykd.search.run import shrink as search
     from policykd.tuning.run import tune
 
@@ -120,7 +121,8 @@ def resume(
     if config.collect is not None:
         raise InputError(f"{path}: a collection of data; continue it with policykd collect --resume {path}")
     task = open_task(config, teacher, env)
-    body = tune if config.tune is not None else distillation if config.search is None else search
+    bodies = {"tune": tune, "finetune": finetune, "search": search}
+    body = next((body for name, body in bodies.items() if getattr(config, name) is not None), distillation)
     return reported(run_task(run_folder, task, watch, stop or NeverStop(), body), watch)
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from policykd.beginning import check_arguments, free_folder, reported
+from policykd.finetuning.run import finetune as learn_on
+from policykd.finetuning.run import finetune_config, fitting
 from policykd.learn.collecting import Collected, collection, open_collection
-from policykd.learn.run import Run, run_task
+from policykd.learn.run import Run, open_task, run_task
 from policykd.spine.checkpoint import RunFolder
 from policykd.spine.config.load import load_config
 from policykd.spine.config.schema import Config
@@ -77,3 +79,28 @@ def tune(
     path = free_folder(out, Path("runs"), f"tune-{task.name}")
     watch = tracker or NullTracker()
     return reported(run_task(RunFolder(path, fresh=out is None), task, watch, stop or NeverStop(), search), watch)
+
+
+def finetune(
+    student: str | Path | None = None,
+    config: Config | None = None,
+    *,
+    teacher: Any = None,
+    out: Path | str | None = None,
+    tracker: Tracker | None = None,
+    stop: StopFlag | None = None,
+) -> Run:
+    """Goes on with a student by reinforcement learning, pulled to its teacher (`config.finetune`).
+
+    `student`: a run folder, whose teacher and environment are taken unless `config` or `teacher` name others, or a
+    student's file; None takes `config.finetune.student`. The environment is a registered one. Other arguments and
+    errors as in `distill`; `policykd.resume` goes on with it.
+    """
+    check_arguments(config, None)
+    for name, command in (("search", "shrink"), ("collect", "collect"), ("tune", "tune")):
+        if getattr(config, name, None) is not None:
+            raise InputError(f"{name}: a setting of policykd {command}, of no use to finetune: leave it out")
+    task = fitting(open_task(finetune_config(config or Config(), student, teacher is not None), teacher, None))
+    path = free_folder(out, Path("runs"), f"finetune-{task.name}")
+    watch = tracker or NullTracker()
+    return reported(run_task(RunFolder(path, fresh=out is None), task, watch, stop or NeverStop(), learn_on), watch)

@@ -14,6 +14,7 @@ import typer
 from policykd.spine.errors import InputError
 
 if TYPE_CHECKING:
+    from policykd.learn.run import Run
     from policykd.spine.config.schema import Config
 
 GATE_FAILED = 3
@@ -147,8 +148,7 @@ def watched_run(
 ) -> int:
     """A distillation or a search (`shrink`, `tune`), begun or resumed, with its progress, its result, and where
     everything lies."""
-    from policykd.cli.output import print_returns, watched
-    from policykd.report.table import aligned
+    from policykd.cli.output import watched
 
     with watched() as (tracker, stop):
         from policykd import api, studies
@@ -156,8 +156,16 @@ def watched_run(
         if resume is not None:
             run = api.resume(resume, trust=trust, tracker=tracker, stop=stop)
         else:
-            begin = studies.tune if work == "tune" else api.shrink if work == "shrink" else api.distill
+            begin = studies.tune if work == "tune" else getattr(api, work)
             run = begin(settings, out=out, tracker=tracker, stop=stop)
+    return print_run(run)
+
+
+def print_run(run: Run) -> int:
+    """The run's result and where everything lies; the exit code that its gate asks for."""
+    from policykd.cli.output import print_returns
+    from policykd.report.table import aligned
+
     print_returns(run.result)
     where = [("run folder", str(run.folder)), ("watch it", f"policykd play {run.folder}")]
     if (page := run.folder / "report.html").is_file():

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from policykd.cli import export_commands, report_commands, shrink_commands, study_commands
+from policykd.cli import export_commands, finetune_commands, report_commands, shrink_commands, study_commands
 from policykd.cli.commands import app
 from policykd.report.table import printable
 from policykd.spine.errors import ConfigError, Interrupted, PolicykdError
@@ -19,6 +19,7 @@ from policykd.spine.stop import terminated_as_interrupted
 STOPPED = Interrupted.exit_code
 __all__ = [
     "export_commands",
+    "finetune_commands",
     "main",
     "report_commands",
     "shrink_commands",

@@ -44,14 +44,14 @@ def model_of(graph: Graph, plan: Plan) -> Any:
     kind: Any = getattr(stable_baselines3, plan.algorithm, None) or getattr(sb3_contrib, plan.algorithm)
     observation_space, action_space = decode_space(graph.observation_space), decode_space(graph.action_space)
     policy = "MultiInputPolicy" if isinstance(observation_space, spaces.Dict) else "MlpPolicy"
-    settings: dict[str, Any] = {"policy_kwargs": _policy_kwargs(graph, plan), "device": "cpu"}
+    settings: dict[str, Any] = {"policy_kwargs": policy_kwargs(graph, plan), "device": "cpu"}
     if plan.algorithm == "SAC":
         settings["buffer_size"] = _buffer_size(observation_space, action_space)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
         model = kind(policy, Nowhere(observation_space, action_space), **settings)
     with torch.no_grad():
-        _fill(model.policy, graph)
+        fill(model.policy, graph)
     return model
 
 
@@ -90,7 +90,8 @@ def clamps_log_std(graph: Graph) -> bool:
     return bool((graph.head.log_std < low).any() or (graph.head.log_std > high).any())
 
 
-def _policy_kwargs(graph: Graph, plan: Plan) -> dict[str, Any]:
+def policy_kwargs(graph: Graph, plan: Plan) -> dict[str, Any]:
+    """What the constructor of the policy is given, so that the student's layers fit it."""
     hidden = [dense.bias.size for dense in graph.dense[:-1]]
     kinds = [layer.kind for layer in graph.layers if isinstance(layer, Activate)]
     critic = "qf" if plan.algorithm == "SAC" else "vf"
@@ -117,7 +118,8 @@ def _buffer_size(observation_space: spaces.Space[Any], action_space: spaces.Spac
     return max(1000, min(_BUFFER, _BUFFER_BYTES // one))
 
 
-def _fill(policy: Any, graph: Graph) -> None:
+def fill(policy: Any, graph: Graph) -> None:
+    """Puts the student's numbers into a policy that was made with `policy_kwargs`; the caller records no gradient."""
     normalise = graph.layers[0]
     assert isinstance(normalise, Normalise)
     for module in policy.modules():  # PPO has one extractor, SAC one for each network
@@ -128,8 +130,7 @@ def _fill(policy: Any, graph: Graph) -> None:
     squash, log_std = graph.head.squash, graph.head.log_std
     if not squash and graph.action.kind == "unscale":
         last, log_std = _in_environment_units(graph, last)
-    body, head = (policy.actor.latent_pi, policy.actor.mu) if squash else _ppo_parts(policy)
-    linears = [module for module in body if isinstance(module, nn.Linear)]
+    *linears, head = actor_layers(policy, squash=squash)
     for linear, dense in zip(linears, hidden, strict=True):
         _set(linear, dense)
     paired = graph.head.kind == "bits" and graph.masked
@@ -140,8 +141,13 @@ def _fill(policy: Any, graph: Graph) -> None:
         (policy.actor.log_std.bias if squash else policy.log_std).copy_(torch.from_numpy(log_std))
 
 
-def _ppo_parts(policy: Any) -> tuple[Any, Any]:
-    return policy.mlp_extractor.policy_net, policy.action_net
+def actor_layers(policy: Any, *, squash: bool) -> list[Any]:
+    """The linear modules on the way to the mean or the logits, of SAC where `squash`, else of PPO."""
+    body = policy.actor.latent_pi if squash else policy.mlp_extractor.policy_net
+    return [
+        *(module for module in body if isinstance(module, nn.Linear)),
+        policy.actor.mu if squash else policy.action_net,
+    ]
 
 
 def _in_environment_units(graph: Graph, dense: Dense) -> tuple[Dense, Floats]:

@@ -222,6 +222,5 @@ def _seconds(spent: dict[str, float]) -> dict[str, float]:
     stages = {
         name: round(spent.get(name, 0.0), 3) for name in ("baseline", "collect", "label", "update", "select", "report")
     }
-    if "robust" in spent:
-        stages["robust"] = round(spent["robust"], 3)
+    stages |= {name: round(spent[name], 3) for name in ("robust", "finetune") if name in spent}
     return {**stages, "total": round(sum(spent.values()), 3)}

@@ -203,6 +203,8 @@ def signed(session: Session, student: Student, figures: dict[str, Any]) -> Stude
     config = session.config.model_dump(mode="json")
     info = session.teacher.info
     config["teacher"], config["vec_normalize"] = info.algo, None
+    if config["finetune"] is not None:
+        config["finetune"]["student"] = None
     config["ensemble"]["teachers"] = [teacher.info.algo for teacher in teachers_of(session.teacher)[1:]]
     teacher = {"sha256": info.sha256, "algo": info.algo, "params": info.footprint.params or None}
     origin = {"policykd": policykd.__version__, "teacher": teacher, "config": config, "figures": figures}

@@ -131,6 +131,10 @@ def _held(result: Json) -> Iterable[tuple[str, ...]]:
     retention = result.get("retention")
     if retention:
         yield "retention", f"{percent(retention['value'])}, 95 % interval {_interval(retention.get('ci95'))}"
+    for name in ("over_before", "over_teacher") if result.get("finetune") else ():
+        over = result["finetune"][name]
+        low, high = map(figure, over["ci95"])
+        yield name.replace("_", " "), f"{figure(over['mean'])}, 95 % interval {low} to {high}"
     if result.get("gate"):
         yield "gate", _gate(result["gate"])
     if result.get("compression") is not None:

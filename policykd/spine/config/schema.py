@@ -19,6 +19,7 @@ from policykd.spine.config.combinations import (
 )
 from policykd.spine.config.data import DataConfig, UpdateConfig
 from policykd.spine.config.ensemble import EnsembleConfig
+from policykd.spine.config.finetune import FinetuneConfig
 from policykd.spine.config.judging import EvaluateConfig, GateConfig, SearchConfig
 from policykd.spine.config.loss import LossConfig
 from policykd.spine.config.robust import RobustConfig
@@ -78,6 +79,8 @@ class Config(Section):
     """Of `policykd collect` only."""
     tune: TuneConfig | None = None
     """Of `policykd tune` only."""
+    finetune: FinetuneConfig | None = None
+    """Of `policykd finetune` only."""
     seed: Seed = 0
     """The root of every random number of the run."""
     device: str = "auto"

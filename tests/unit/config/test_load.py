@@ -243,7 +243,7 @@ def _paths(data, prefix=()):
 @pytest.mark.parametrize("name", [name for name in shipped_names() if "/" not in name])
 def test_shipped_runs_are_valid_and_complete(name):
     load_config(name, [], {})
-    null = {"search", "collect", "tune"}  # sections that may be null
+    null = {"search", "collect", "tune", "finetune"}  # sections that may be null
     known = {path for path in dotted_paths(Config) if path[0] not in null}
     own = {path for path in _paths(yaml.safe_load(find_config(name).read_text())) if path[:2] != ("env", "kwargs")}
     assert own == (known | {(name,) for name in null}) - {("env", "kwargs")}

@@ -1,0 +1,1 @@
+"""Reinforcement learning behind distillation: a student learns on from its own rewards."""
