@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from policykd.learn.run import Run, finished_run, open_task, run_task
+from policykd.learn.run import Body, Run, finished_run, open_task, run_task
 from policykd.rollout.envs import EnvSpec, factory_spec
 from policykd.spine.checkpoint import RunFolder, is_free, next_run_folder
 from policykd.spine.config.load import load_config
@@ -63,7 +63,8 @@ def distill(
     task = open_task(config or Config(), teacher, env)
     path = _free_folder(out, Path("runs"), task.name)
     watch = tracker or NullTracker()
-    return _reported(run_task(RunFolder(path, fresh=out is None), task, watch, stop or NeverStop()), watch)
+    folder, body = RunFolder(path, fresh=out is None), _body(task.config)
+    return _reported(run_task(folder, task, watch, stop or NeverStop(), body), watch)
 
 
 def shrink(
@@ -110,11 +111,8 @@ def resume(
     if finished is not None:
         watch.note(f"{path}: this run is finished; here is its result")
         return finished if (path / "report.html").is_file() else _reported(finished, watch)
-    from policykd.search.run import shrink as search
-
     task = open_task(load_config(str(path / "config.yaml"), vouched=trust), teacher, env)
-    body = None if task.config.search is None else search
-    return _reported(run_task(run_folder, task, watch, stop or NeverStop(), body), watch)
+    return _reported(run_task(run_folder, task, watch, stop or NeverStop(), _body(task.config)), watch)
 
 
 def evaluate(
@@ -266,6 +264,19 @@ def _check_arguments(config: Any, env: Any) -> None:
         raise InputError(f"config is a {type(config).__name__}, expected a Config: make one with policykd.load_config")
     if env is not None and not callable(env):
         raise InputError(f"env is a {type(env).__name__}, expected a function: name an id as env.id of the Config")
+
+
+def _body(config: Config) -> Body | None:
+    """What the run does, where it is more than one distillation."""
+    if config.search is not None:
+        from policykd.search.run import shrink as search
+
+        return search
+    if config.progressive.on:
+        from policykd.learn.progressive import progressive
+
+        return progressive
+    return None
 
 
 def _reported(run: Run, tracker: Tracker) -> Run:

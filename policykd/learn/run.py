@@ -161,11 +161,18 @@ def _distillation(session: Session) -> Run:
 
 
 def _first_new_points(folder: RunFolder) -> dict[str, int] | None:
-    """Where the curves of a resumed run go on: over optimizer steps, and over timesteps."""
-    latest = folder.load_facts("latest")
-    if latest is None or not {"updates", "timesteps"} <= latest.keys():
-        return {"": 0} if (folder.path / "config.yaml").is_file() else None
-    return {"update/": latest["updates"], "loss/": latest["updates"], "": latest["timesteps"] + 1}
+    """Where the curves of a resumed run go on: over optimizer steps, and over timesteps; of its parts, whose curves
+    begin with the part's name, as far as the part has come."""
+    if not (folder.path / "config.yaml").is_file():
+        return None
+    points = dict[str, int]()
+    for name, latest in {"": folder.load_facts("latest"), **folder.parts("latest")}.items():
+        if latest is None or not {"updates", "timesteps"} <= latest.keys():
+            points[name] = 0
+        else:
+            points |= {f"{name}update/": latest["updates"], f"{name}loss/": latest["updates"]}
+            points[name] = latest["timesteps"] + 1
+    return points
 
 
 def conclude(

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from policykd.rollout.assistant import Assistant
 from policykd.rollout.partial_kernels import seeing
 from policykd.spine.packing import Leaf, Packing
 from policykd.spine.types import Array, Policy
@@ -131,6 +132,8 @@ def kernel_of(policy: Policy) -> Kernel | None:
         return _of_student(policy)
     if isinstance(policy, Partial):
         return seeing(kernel_of(policy.student), policy.columns)
+    if isinstance(policy, Assistant):
+        return kernel_of(policy.acting)
     if isinstance(policy, Teacher) and isinstance(policy.network, Network):
         own = policy.leaves[0]
         part = None if policy.packing.plain else slice(own.begin, own.begin + own.size)

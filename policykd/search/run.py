@@ -31,6 +31,8 @@ def shrink_config(config: Config) -> Config:
         raise InputError(
             f"student.seeds {config.student.seeds}: policykd shrink adds seeds where they decide: set search.seeds"
         )
+    if config.progressive.on:
+        raise InputError("progressive: policykd shrink has no use for it: use policykd distill with one student.width")
     if config.student.wrappers:
         raise InputError("student.wrappers: policykd shrink of this version has no use for it; policykd distill has")
     gate = config.gate if config.gate.keep is not None else config.gate.model_copy(update={"keep": KEEP})

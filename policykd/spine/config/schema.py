@@ -15,6 +15,7 @@ from policykd.spine.config.data import DataConfig, UpdateConfig
 from policykd.spine.config.ensemble import EnsembleConfig
 from policykd.spine.config.judging import EvaluateConfig, GateConfig, SearchConfig
 from policykd.spine.config.loss import LossConfig
+from policykd.spine.config.procedures import ProgressiveConfig, refuse_procedures
 from policykd.spine.config.robust import RobustConfig
 from policykd.spine.config.rollout import RolloutConfig
 from policykd.spine.config.section import Positive, Section, Seed
@@ -63,6 +64,7 @@ class Config(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     gate: GateConfig = GateConfig()
     robust: RobustConfig = RobustConfig()
+    progressive: ProgressiveConfig = ProgressiveConfig()
     search: SearchConfig | None = None
     """Of `policykd shrink` only."""
     seed: Seed = 0
@@ -75,6 +77,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         refuse_misfits(self.student, self.data)
+        refuse_procedures(self.student, self.search, self.progressive)
         return self
 
 

@@ -1,0 +1,56 @@
+"""The sections of runs that distil more than once: `progressive` (docs/methods/progressive.md)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from policykd.spine.config.judging import SearchConfig
+from policykd.spine.config.section import Auto, Section
+from policykd.spine.config.student import StudentConfig, Width
+
+
+class ProgressiveConfig(Section):
+    """Students between teacher and student, each of which teaches the next; and students that teach their like."""
+
+    steps: Auto | list[Width] = []
+    """Widths of the students in between, widest first; auto: so many that no step shrinks by more than `factor`; none:
+    the student learns from the teacher itself."""
+    factor: Annotated[float, Field(gt=1)] = 16.0
+    """Of parameters, from one step to the next at most, where `steps` is auto."""
+    generations: Annotated[int, Field(ge=1, le=16)] = 1
+    """How often the student's own size is trained, from the second time on by its predecessor; the best is kept."""
+
+    @property
+    def on(self) -> bool:
+        """Whether there is more than one distillation to do."""
+        return self.steps != [] or self.generations > 1
+
+    @model_validator(mode="after")
+    def _falling(self) -> Self:
+        if isinstance(self.steps, list) and self.steps != sorted(set(self.steps), reverse=True):
+            raise ValueError(f"steps {self.steps}: expected widths that fall, such as [128, 32]: sort them")
+        return self
+
+
+def refuse_procedures(student: StudentConfig, search: SearchConfig | None, progressive: ProgressiveConfig) -> None:
+    """ValueError for a chain of distillations with what it has no use for."""
+    if not progressive.on:
+        return
+    if search is not None:
+        raise ValueError("progressive: policykd shrink has no use for it: use policykd distill with one student.width")
+    if student.kind not in ("mlp", "linear") or student.wrappers:
+        found = "with student.wrappers" if student.wrappers else f"of kind {student.kind}"
+        raise ValueError(f"progressive: students {found} cannot teach the next: use student.kind=mlp, without wrappers")
+    many = [name for name in ("width", "depth") if isinstance(own := getattr(student, name), list) and len(own) > 1]
+    if many or student.seeds > 1:
+        raise ValueError(
+            f"progressive: one student at a time, but student.{(many or ['seeds'])[0]} describes a family: give one "
+            "number"
+        )
+    if progressive.steps and student.depth in (0, [0]):
+        raise ValueError("progressive.steps: a linear student has no width to go down by: set student.depth=1 or more")
+    width = student.width if isinstance(student.width, int) else 0
+    if isinstance(progressive.steps, list) and any(step <= width for step in progressive.steps):
+        raise ValueError(f"progressive.steps {progressive.steps}: expected widths above student.width {width}")
