@@ -272,6 +272,10 @@ def _body(config: Config) -> Body | None:
         from policykd.search.run import shrink as search
 
         return search
+    if config.tasks:
+        from policykd.learn.multitask import multitask
+
+        return multitask
     if config.progressive.on:
         from policykd.learn.progressive import progressive
 

@@ -31,8 +31,9 @@ def shrink_config(config: Config) -> Config:
         raise InputError(
             f"student.seeds {config.student.seeds}: policykd shrink adds seeds where they decide: set search.seeds"
         )
-    if config.progressive.on:
-        raise InputError("progressive: policykd shrink has no use for it: use policykd distill with one student.width")
+    for name, on in (("progressive", config.progressive.on), ("tasks", bool(config.tasks))):
+        if on:
+            raise InputError(f"{name}: policykd shrink has no use for it: use policykd distill")
     if config.student.wrappers:
         raise InputError("student.wrappers: policykd shrink of this version has no use for it; policykd distill has")
     gate = config.gate if config.gate.keep is not None else config.gate.model_copy(update={"keep": KEEP})

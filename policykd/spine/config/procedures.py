@@ -1,4 +1,4 @@
-"""The sections of runs that distil more than once: `progressive` (docs/methods/progressive.md)."""
+"""The section `progressive` (docs/methods/progressive.md), and what runs of several distillations have no use for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from policykd.spine.config.judging import SearchConfig
+from policykd.spine.config.judging import GateConfig, SearchConfig
+from policykd.spine.config.robust import RobustConfig
 from policykd.spine.config.section import Auto, Section
 from policykd.spine.config.student import StudentConfig, Width
 
@@ -54,3 +55,23 @@ def refuse_procedures(student: StudentConfig, search: SearchConfig | None, progr
     width = student.width if isinstance(student.width, int) else 0
     if isinstance(progressive.steps, list) and any(step <= width for step in progressive.steps):
         raise ValueError(f"progressive.steps {progressive.steps}: expected widths above student.width {width}")
+
+
+def refuse_together(
+    student: StudentConfig,
+    search: SearchConfig | None,
+    progressive: ProgressiveConfig,
+    gate: GateConfig,
+    robust: RobustConfig,
+) -> None:
+    """ValueError for several tasks with what they have no use for."""
+    if search is not None or progressive.on:
+        other = "policykd shrink" if search is not None else "progressive"
+        raise ValueError(f"tasks: {other} has no use for more than one task: leave one of the two out")
+    if student.kind not in ("mlp", "linear") or student.keys is not None or student.wrappers:
+        odd = "student.kind" if student.kind not in ("mlp", "linear") else "student.keys and student.wrappers"
+        raise ValueError(f"tasks: {odd}: one student of several tasks is an mlp that sees all: leave it out")
+    if gate.keep is not None:
+        raise ValueError("tasks: gate.keep asks for one claim, and there are several tasks: judge each with evaluate")
+    if robust.on:
+        raise ValueError("tasks: robust has no effect on several tasks: leave it out")

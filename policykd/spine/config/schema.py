@@ -15,7 +15,7 @@ from policykd.spine.config.data import DataConfig, UpdateConfig
 from policykd.spine.config.ensemble import EnsembleConfig
 from policykd.spine.config.judging import EvaluateConfig, GateConfig, SearchConfig
 from policykd.spine.config.loss import LossConfig
-from policykd.spine.config.procedures import ProgressiveConfig, refuse_procedures
+from policykd.spine.config.procedures import ProgressiveConfig, refuse_procedures, refuse_together
 from policykd.spine.config.robust import RobustConfig
 from policykd.spine.config.rollout import RolloutConfig
 from policykd.spine.config.section import Positive, Section, Seed
@@ -43,6 +43,19 @@ class EnvConfig(Section):
     """Seconds that a worker process of the async backend may take for a step before the run gives up."""
 
 
+class TaskConfig(Section):
+    """One more task for the same student (docs/methods/multitask.md)."""
+
+    teacher: str
+    """As `teacher` of the run."""
+    vec_normalize: str | None = None
+    """As `vec_normalize` of the run."""
+    env: str | None = None
+    """A registered id; None takes the teacher's."""
+    kwargs: dict[str, Any] = {}
+    """Keyword arguments of `gymnasium.make`."""
+
+
 class Config(Section):
     """One complete run."""
 
@@ -64,6 +77,8 @@ class Config(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     gate: GateConfig = GateConfig()
     robust: RobustConfig = RobustConfig()
+    tasks: list[TaskConfig] = []
+    """Further tasks that the same student learns, each with its teacher in its environment."""
     progressive: ProgressiveConfig = ProgressiveConfig()
     search: SearchConfig | None = None
     """Of `policykd shrink` only."""
@@ -78,7 +93,21 @@ class Config(Section):
     def _fit_together(self) -> Self:
         refuse_misfits(self.student, self.data)
         refuse_procedures(self.student, self.search, self.progressive)
+        if self.tasks:
+            refuse_together(self.student, self.search, self.progressive, self.gate, self.robust)
         return self
+
+
+def task_configs(config: Config) -> list[Config]:
+    """The configuration of each further task as if it were learned alone."""
+    found = []
+    for task in config.tasks:
+        backend = "auto" if config.env.backend == "native" else config.env.backend  # which not every environment has
+        named: dict[str, Any] = {"id": task.env, "kwargs": task.kwargs, "wrappers": [], "backend": backend}
+        env = config.env.model_copy(update=named)
+        own: dict[str, Any] = {"teacher": task.teacher, "vec_normalize": task.vec_normalize, "env": env, "tasks": []}
+        found.append(config.model_copy(update={**own, "ensemble": EnsembleConfig()}))
+    return found
 
 
 class TrainConfig(Section):
