@@ -77,4 +77,4 @@ def shrink(
     if print_config:
         sys.stdout.write(resolved_yaml(settings))
         return 0
-    return watched_run(settings, out, None, search=True)
+    return watched_run(settings, out, None, work="shrink")

@@ -9,19 +9,17 @@ import torch
 from torch import Tensor
 
 from policykd.data.dataset import Dataset
-from policykd.loss.heads import Heads
 
 
 class TaskDataset(Dataset):
     """Joins the tasks' own data sets when rows are taken. An input is all tasks' inputs side by side, zero but for its
     own task's, then a one for its task; a label is that of `policykd.loss.heads`."""
 
-    def __init__(self, tasks: Sequence[Dataset], sizes: Sequence[int], heads: Heads) -> None:
+    def __init__(self, tasks: Sequence[Dataset], sizes: Sequence[int]) -> None:
         self._ends = [0, *accumulate(sizes)]
-        device = tasks[0].params.device
-        super().__init__(self._ends[-1] + len(tasks), 1 + heads.n_params, 1, device)
+        longest = max(task.params.shape[1] for task in tasks)
+        super().__init__(self._ends[-1] + len(tasks), 1 + longest, 1, tasks[0].params.device)
         self._tasks = tuple(tasks)
-        self._columns = [1 + heads.columns(task).to(device) for task in range(len(tasks))]
 
     def __len__(self) -> int:
         return sum(map(len, self._tasks))
@@ -32,7 +30,7 @@ class TaskDataset(Dataset):
         return torch.cat([task.draw(updates, share, generator) for task, share in pairs], -1)
 
     def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs [..., B, N] and labels [..., B, 1 + P] of what `draw` gave, index [..., B]."""
+        """Inputs [..., B, N] and labels [..., B, 1 + L] of what `draw` gave, index [..., B]."""
         inputs = self._inputs.new_zeros(*index.shape, self._inputs.shape[1])
         labels = self._params.new_zeros(*index.shape, self._params.shape[1])
         begin = 0
@@ -42,7 +40,7 @@ class TaskDataset(Dataset):
             inputs[..., rows, self._ends[task] : self._ends[task + 1]] = own
             inputs[..., rows, self._ends[-1] + task] = 1.0
             labels[..., rows, 0] = task
-            labels[..., rows, self._columns[task]] = params
+            labels[..., rows, 1 : 1 + params.shape[-1]] = params
             begin += share
         return inputs, labels
 

@@ -53,7 +53,7 @@ def resolve(config: Config, info: TeacherInfo, teacher: TeacherPolicy, spec: Env
     student = student.model_copy(update={"width": width, "channels": channels})
     # of a search only some members drive at a time
     drivers = 1 if config.search is None or isinstance(config.rollout.n_envs, int) else config.search.drivers
-    members = len(members_of(student)) if config.search is None else drivers
+    members = len(members_of(student, config.loss)) if config.search is None else drivers
     ensemble = config.ensemble
     if ensemble.q_temperatures == "auto":  # of one teacher: `loss.q_temperature` is its own
         ensemble = ensemble.model_copy(update={"q_temperatures": [1.0]})

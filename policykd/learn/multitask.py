@@ -21,9 +21,11 @@ from policykd.learn.run import ASKED, STUDENT, Run, conclude, open_task, signed
 from policykd.learn.selection import Choice, select
 from policykd.learn.session import Session, Work, prepare
 from policykd.learn.states import LearningState, restore, save, start
+from policykd.learn.targets import family_loss, round_loss
 from policykd.learn.trace import trace_round
 from policykd.learn.update import Learner
 from policykd.loss.heads import HeadLoss, Heads
+from policykd.loss.losses import Loss
 from policykd.spine.artifact import save_artifact
 from policykd.spine.checkpoint import RunFolder
 from policykd.spine.config.load import load_config
@@ -72,13 +74,12 @@ def multitask(session: Session) -> Run:
     heads = Heads(tuple(own.teacher.distribution for _, own in sessions))
     sizes = [own.view.packing.n_features for _, own in sessions]
     config = main.config
-    specs = members_of(config.student)
+    specs = members_of(config.student, config.loss)
     joint = Joint(specs, sizes, heads, config.student.activation, config.seed)
-    loss = HeadLoss(config.loss.kind, config.loss.temperature, config.loss.convention, heads=heads)
-    learner = Learner(joint.family, loss, config.update, config.rollout.rounds)
+    learner = Learner(joint.family, HeadLoss(heads=heads), config.update, config.rollout.rounds)
     shared = session.folder.part(_SHARED)
     lessons, done = _begun(sessions, learner, shared)
-    together = TaskDataset([lesson.dataset for lesson in lessons], sizes, heads)
+    together = TaskDataset([lesson.dataset for lesson in lessons], sizes)
     for index in range(done, config.rollout.rounds):
         _round(lessons, joint, learner, together, index)
         facts = {"timesteps": [lesson.state.timesteps for lesson in lessons]}
@@ -134,11 +135,13 @@ def _round(lessons: list[Lesson], joint: Joint, learner: Learner, together: Task
     for task, lesson in enumerate(lessons):
         joint.onto(task, lesson.family)
         visited = shard_data(lesson.session, lesson.state, index)
-        inputs, params, fresh = lesson.state.absorb(visited)
-        lesson.state.keep(visited, inputs, params)
+        inputs, labels, fresh = lesson.state.absorb(visited)
+        lesson.state.keep(visited, inputs, labels)
         gathered.append((visited, fresh))
         if index == 0:
             joint.start_log_std(task, lesson.family)
+    own = _loss(lessons, index)
+    learner.loss = HeadLoss(heads=joint.heads, own=own)
     rounds, key = main.config.rollout.rounds, SeedKey(main.config.seed, "update", index)
     with main.work.stage("update", round=index, rounds=rounds, total=learner.n_updates):
         metrics = learner.fit(together, index, key, main.work)
@@ -147,6 +150,18 @@ def _round(lessons: list[Lesson], joint: Joint, learner: Learner, together: Task
         select(lesson.session, lesson.state, index)
         trace_round(lesson.session, lesson.state, index, visited, metrics, fresh)
         save(lesson.session, lesson.state, index)
+
+
+def _loss(lessons: list[Lesson], index: int) -> Loss:
+    """The loss of a round, by the members' progress: their mean over tasks (NaN before any is known)."""
+    config, family = lessons[0].session.config, lessons[0].family
+    known = [lesson.state.progress or [float("nan")] * len(family) for lesson in lessons]
+    progress = np.mean(known, axis=0).tolist()
+    base = family_loss(config.loss, family.specs, masked=False)
+    loss = round_loss(config.loss, base, (index, config.rollout.rounds), progress)
+    for lesson in lessons:
+        lesson.state.learner.loss = loss
+    return loss
 
 
 def _concluded(lessons: list[Lesson], joint: Joint) -> Run:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -15,6 +15,7 @@ from policykd.learn.disturbing import randomisable
 from policykd.learn.families import refuse_unfit
 from policykd.learn.methods.distill import distill
 from policykd.learn.notes import notes_of
+from policykd.learn.offline import refuse_unfit_data
 from policykd.learn.opening import named_places, open_teacher
 from policykd.learn.proof import Proved, analysed, build_result, frontier, prove
 from policykd.learn.robustness import robustness
@@ -36,6 +37,8 @@ from policykd.students.spec import members_of
 from policykd.students.student import Student
 from policykd.teachers.base import Teacher
 from policykd.teachers.ensemble import teachers_of
+
+Outcome = TypeVar("Outcome")
 
 STUDENT = "student.safetensors"
 ASKED = "asked.yaml"
@@ -100,6 +103,9 @@ def open_task(config: Config, teacher: Any, env: Callable[..., Any] | None) -> T
     places["tasks"] = [_opened(own, task) for own, task in zip(task_configs(config), config.tasks, strict=True)]
     if config.tasks and (loaded.masked or loaded.recurrent):
         raise _not_together(loaded)
+    if config.data.dir is not None:
+        refuse_unfit_data(config, loaded, spec)
+        places["data"] = config.data.model_copy(update={"dir": str(Path(config.data.dir).absolute())})
     if env is not None:
         places["env"] = config.env.model_copy(update={"id": spec.recorded_id})
     resolve_device(config.device)
@@ -131,12 +137,10 @@ def finished_run(folder: RunFolder) -> Run | None:
     return Run(folder.path, result, load_student(folder.path))
 
 
-Body = Callable[[Session], Run]
-"""All between the settled configuration and the finished run."""
-
-
-def run_task(folder: RunFolder, task: Task, tracker: Tracker, stop: StopFlag, body: Body | None = None) -> Run:
-    """Starts or continues the run in its folder; `body` is what it does, by default a distillation.
+def run_task(
+    folder: RunFolder, task: Task, tracker: Tracker, stop: StopFlag, body: Callable[[Session], Outcome]
+) -> Outcome:
+    """Starts or continues the run in its folder; `body` is all between the settled configuration and the outcome.
 
     Raises InputError, NumericsError, Interrupted.
     """
@@ -150,7 +154,7 @@ def run_task(folder: RunFolder, task: Task, tracker: Tracker, stop: StopFlag, bo
                     write_atomic(folder.path / ASKED, resolved_yaml(task.config).encode())
                 write_atomic(folder.path / "config.yaml", resolved_yaml(task.config).encode())
             try:
-                return _run(folder, task, Work(Fanout([tracker, board]), stop), body or _distillation)
+                return _run(folder, task, Work(Fanout([tracker, board]), stop), body)
             except Interrupted as error:
                 raise Interrupted(f"{error}; continue with --resume {folder.path}") from None
             finally:
@@ -159,7 +163,7 @@ def run_task(folder: RunFolder, task: Task, tracker: Tracker, stop: StopFlag, bo
         torch.set_num_threads(threads)
 
 
-def _run(folder: RunFolder, task: Task, work: Work, body: Body) -> Run:
+def _run(folder: RunFolder, task: Task, work: Work, body: Callable[[Session], Outcome]) -> Outcome:
     for line in task.teacher.info.notes:
         work.tracker.note(line)
     teacher = task.teacher.to(resolve_device(task.config.device))
@@ -169,12 +173,12 @@ def _run(folder: RunFolder, task: Task, work: Work, body: Body) -> Run:
     return body(session)
 
 
-def _distillation(session: Session) -> Run:
-    """The student is safe before it is judged."""
+def distillation(session: Session) -> Run:
+    """Learns and proves. The student is safe before it is judged."""
     distilled = distill(session)
     save_artifact(session.folder.path / STUDENT, *signed(session, distilled.student, {}).to_artifact())
     proof = prove(session, distilled.student)
-    specs = tuple(members_of(session.config.student))
+    specs = tuple(members_of(session.config.student, session.config.loss))
 
     def documents(result: dict[str, Any]) -> dict[str, Any]:
         return {"frontier.json": frontier(session, distilled, result, specs)} if len(specs) > 1 else {}

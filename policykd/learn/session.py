@@ -172,7 +172,7 @@ def _measured(config: Config, teacher: Teacher, spec: EnvSpec, folder: RunFolder
         refuse_random_teacher(by_teacher.returns, by_random.returns)
     measured = Measured(float(by_teacher.lengths.mean()), by_teacher.visited)
     resolved = resolve(config, teacher.info, teacher, spec, measured)
-    if int(resolved.rollout.n_steps) < measured.episode_length:
+    if config.data.dir is None and int(resolved.rollout.n_steps) < measured.episode_length:
         work.tracker.note(
             f"rollout: {resolved.rollout.n_steps} steps a round are less than the teacher's episodes of "
             f"{measured.episode_length:.0f}, so their ends are not seen; fewer rollout.n_envs see more of each"

@@ -1,14 +1,14 @@
 """Several tasks' distributions side by side in one output, and a loss that looks at each row's own task alone.
 
-Outputs [S, B, P]: the means (or logits) of all tasks one after the other, then all their log_std. Labels [B, 1 + P]:
-the task's number, then its parameters in its own columns; the other columns are not looked at (Rusu et al. 2015,
-arXiv:1511.06295, section 3.3: one output layer for each task).
+Outputs [S, B, P]: the means (or logits) of all tasks one after the other, then all their log_std. Labels [B, 1 + L]:
+the task's number, then its own label, and zeros where another task's is longer (Rusu et al. 2015, arXiv:1511.06295,
+section 3.3: one output layer for each task).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -53,36 +53,31 @@ class Heads:
 
 @dataclass(frozen=True)
 class HeadLoss(Loss):
-    """The configured loss of each row's own head. The gradient by all other heads is zero."""
+    """The loss `own` of each row by its own head. The gradient by all other heads is zero."""
 
     heads: Heads = Heads(())
+    own: Loss = field(default_factory=Loss)
 
-    def __call__(self, distribution: Distribution, teacher: Tensor, student: Tensor) -> Tensor:
+    def __call__(self, distribution: Distribution, labels: Tensor, student: Tensor) -> Tensor:
         loss = student.new_zeros(student.shape[:-1])
-        for part, rows, columns in self._tasks(teacher):
-            own = student[..., rows, :][..., columns]
-            loss[..., rows] = self._plain(part, teacher[rows][:, 1 + columns], own)
+        for part, rows, columns in self._tasks(labels):
+            loss[..., rows] = self.own(part, labels[rows, 1:], student[..., rows, :][..., columns])
         return loss
 
-    def with_gradient(self, distribution: Distribution, teacher: Tensor, student: Tensor) -> tuple[Tensor, Tensor]:
+    def with_gradient(self, distribution: Distribution, labels: Tensor, student: Tensor) -> tuple[Tensor, Tensor]:
         loss, gradient = student.new_zeros(student.shape[:-1]), torch.zeros_like(student)
-        for part, rows, columns in self._tasks(teacher):
-            own = student[..., rows, :][..., columns]
-            some, slope = self._plain.with_gradient(part, teacher[rows][:, 1 + columns], own)
+        for part, rows, columns in self._tasks(labels):
+            some, slope = self.own.with_gradient(part, labels[rows, 1:], student[..., rows, :][..., columns])
             loss[..., rows] = some
             gradient[..., rows.unsqueeze(-1), columns] = slope
         return loss, gradient
 
-    @property
-    def _plain(self) -> Loss:
-        return Loss(self.kind, self.temperature, self.convention)
-
-    def _tasks(self, teacher: Tensor) -> Iterator[tuple[Distribution, Tensor, Tensor]]:
+    def _tasks(self, labels: Tensor) -> Iterator[tuple[Distribution, Tensor, Tensor]]:
         """The rows of each task, and the columns of its head."""
         for task, part in enumerate(self.heads.parts):
-            rows = (teacher[:, 0] == task).nonzero().squeeze(-1)
+            rows = (labels[:, 0] == task).nonzero().squeeze(-1)
             if len(rows):
-                yield part, rows, self.heads.columns(task).to(teacher.device)
+                yield part, rows, self.heads.columns(task).to(labels.device)
 
 
 def _slices(sizes: Iterator[int]) -> tuple[slice, ...]:

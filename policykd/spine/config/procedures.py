@@ -6,7 +6,9 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from policykd.spine.config.judging import GateConfig, SearchConfig
+from policykd.spine.config.data import DataConfig
+from policykd.spine.config.judging import GateConfig
+from policykd.spine.config.loss import LossConfig
 from policykd.spine.config.robust import RobustConfig
 from policykd.spine.config.section import Auto, Section
 from policykd.spine.config.student import StudentConfig, Width
@@ -35,12 +37,23 @@ class ProgressiveConfig(Section):
         return self
 
 
-def refuse_procedures(student: StudentConfig, search: SearchConfig | None, progressive: ProgressiveConfig) -> None:
-    """ValueError for a chain of distillations with what it has no use for."""
+def refuse_procedures(
+    student: StudentConfig,
+    loss: LossConfig,
+    data: DataConfig,
+    command: str | None,
+    progressive: ProgressiveConfig,
+) -> None:
+    """ValueError for a chain of distillations with what it has no use for; `command`: another than distill."""
     if not progressive.on:
         return
-    if search is not None:
-        raise ValueError("progressive: policykd shrink has no use for it: use policykd distill with one student.width")
+    if data.dir is not None:
+        raise ValueError("progressive: data.dir holds the first teacher's labels alone: leave one of the two out")
+    lists = [name for name in ("temperature", "alpha") if isinstance(getattr(loss, name), list)]
+    if lists:
+        raise ValueError(f"progressive: one student at a time, but loss.{lists[0]} describes a family: give one number")
+    if command is not None:
+        raise ValueError(f"progressive: policykd {command} has no use for it: use policykd distill")
     if student.kind not in ("mlp", "linear") or student.wrappers:
         found = "with student.wrappers" if student.wrappers else f"of kind {student.kind}"
         raise ValueError(f"progressive: students {found} cannot teach the next: use student.kind=mlp, without wrappers")
@@ -59,18 +72,21 @@ def refuse_procedures(student: StudentConfig, search: SearchConfig | None, progr
 
 def refuse_together(
     student: StudentConfig,
-    search: SearchConfig | None,
+    data: DataConfig,
+    command: str | None,
     progressive: ProgressiveConfig,
     gate: GateConfig,
     robust: RobustConfig,
 ) -> None:
-    """ValueError for several tasks with what they have no use for."""
-    if search is not None or progressive.on:
-        other = "policykd shrink" if search is not None else "progressive"
+    """ValueError for several tasks with what they have no use for; `command`: another than distill."""
+    if command is not None or progressive.on:
+        other = "progressive" if command is None else f"policykd {command}"
         raise ValueError(f"tasks: {other} has no use for more than one task: leave one of the two out")
     if student.kind not in ("mlp", "linear") or student.keys is not None or student.wrappers:
         odd = "student.kind" if student.kind not in ("mlp", "linear") else "student.keys and student.wrappers"
         raise ValueError(f"tasks: {odd}: one student of several tasks is an mlp that sees all: leave it out")
+    if data.dir is not None:
+        raise ValueError("tasks: data.dir holds the states of one task: leave one of the two out")
     if gate.keep is not None:
         raise ValueError("tasks: gate.keep asks for one claim, and there are several tasks: judge each with evaluate")
     if robust.on:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from policykd.spine.config.combinations import refuse_misfits
+from policykd.spine.config.combinations import refuse_misfits, refuse_offline
 from policykd.spine.config.data import DataConfig, UpdateConfig
 from policykd.spine.config.ensemble import EnsembleConfig
 from policykd.spine.config.judging import EvaluateConfig, GateConfig, SearchConfig
@@ -20,6 +20,7 @@ from policykd.spine.config.robust import RobustConfig
 from policykd.spine.config.rollout import RolloutConfig
 from policykd.spine.config.section import Positive, Section, Seed
 from policykd.spine.config.student import StudentConfig
+from policykd.spine.config.studies import CollectConfig, TuneConfig
 
 
 class EnvConfig(Section):
@@ -82,6 +83,10 @@ class Config(Section):
     progressive: ProgressiveConfig = ProgressiveConfig()
     search: SearchConfig | None = None
     """Of `policykd shrink` only."""
+    collect: CollectConfig | None = None
+    """Of `policykd collect` only."""
+    tune: TuneConfig | None = None
+    """Of `policykd tune` only."""
     seed: Seed = 0
     """The root of every random number of the run."""
     device: str = "auto"
@@ -91,10 +96,13 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        refuse_misfits(self.student, self.data)
-        refuse_procedures(self.student, self.search, self.progressive)
+        refuse_misfits(self.student, self.data, self.loss, searching=self.search is not None)
+        refuse_offline(self.data, self.rollout, self.robust)
+        others = {"shrink": self.search, "collect": self.collect, "tune": self.tune}
+        command = next((name for name, section in others.items() if section is not None), None)
+        refuse_procedures(self.student, self.loss, self.data, command, self.progressive)
         if self.tasks:
-            refuse_together(self.student, self.search, self.progressive, self.gate, self.robust)
+            refuse_together(self.student, self.data, command, self.progressive, self.gate, self.robust)
         return self
 
 

@@ -14,16 +14,16 @@ HEADS = Heads((Categorical(3), DiagGaussian(2), DiagGaussian(1)))
 def test_a_row_is_judged_by_its_own_head_alone() -> None:
     generator = torch.Generator().manual_seed(0)
     student = torch.randn(2, 8, HEADS.n_params, generator=generator)
-    labels = torch.randn(8, 1 + HEADS.n_params, generator=generator)
+    labels = torch.randn(8, 1 + 4, generator=generator)
     labels[:, 0] = torch.tensor([0, 1, 2, 1, 0, 2, 2, 1])
     for kind in ("forward_kl", "reverse_kl"):
-        joint, alone = HeadLoss(kind, heads=HEADS), Loss(kind)
+        joint, alone = HeadLoss(heads=HEADS, own=Loss(kind)), Loss(kind)
         loss, gradient = joint.with_gradient(Categorical(1), labels, student)
         assert torch.allclose(loss, joint(Categorical(1), labels, student))
         for row in range(8):
             task = int(labels[row, 0])
             columns = HEADS.columns(task)
-            own = alone.with_gradient(HEADS.parts[task], labels[row, 1 + columns], student[:, row, columns])
+            own = alone.with_gradient(HEADS.parts[task], labels[row, 1:], student[:, row, columns])
             assert torch.allclose(loss[:, row], own[0])
             assert torch.allclose(gradient[:, row, columns], own[1])
             others = [c for c in range(HEADS.n_params) if c not in columns.tolist()]

@@ -34,7 +34,7 @@ def test_a_slice_computes_what_the_whole_does(specs: list[MemberSpec]) -> None:
         for places in joint.family.places(member):
             joint.family.flat[places] += 0.1 * torch.randn(len(places), generator=generator)
     datasets = [filled(0, 20), filled(1, 30)]
-    together = TaskDataset(datasets, SIZES, HEADS)
+    together = TaskDataset(datasets, SIZES)
     index = together.draw(1, 9, torch.Generator().manual_seed(0))
     inputs, labels = together.take(index[0])
     whole = joint.family.forward(inputs)
@@ -44,7 +44,7 @@ def test_a_slice_computes_what_the_whole_does(specs: list[MemberSpec]) -> None:
         joint.onto(task, own)
         seen, params = datasets[task].take(index[0, rows])
         assert torch.allclose(own.forward(seen), whole[:, rows][..., HEADS.columns(task)], atol=1e-5)
-        assert torch.equal(labels[rows][:, 1 + HEADS.columns(task)], params)
+        assert torch.equal(labels[rows][:, 1 : 1 + params.shape[1]], params)
         assert (labels[rows, 0] == task).all()
 
 
