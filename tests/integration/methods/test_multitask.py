@@ -12,7 +12,7 @@ import pytest
 from policykd import api
 from policykd.learn.judge import Judging
 from policykd.spine.config.load import load_config
-from policykd.spine.errors import ConfigError, Interrupted
+from policykd.spine.errors import ConfigError, InputError, Interrupted
 from tests.support.runs import StopsBehind
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "schema" / "result.schema.json").read_text())
@@ -62,3 +62,10 @@ def test_what_several_tasks_have_no_use_for(overrides: list[str], reason: str) -
     with pytest.raises(ConfigError, match=reason) as caught:
         load_config("methods/multitask", overrides)
     assert "\n" not in str(caught.value)
+
+
+def test_other_commands_refuse_several_tasks(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="tasks: policykd shrink has no use for it"):
+        api.shrink(load_config("methods/multitask"), out=tmp_path / "run")
+    with pytest.raises(InputError, match="progressive: policykd shrink has no use for it"):
+        api.shrink(load_config("methods/self_distillation"), out=tmp_path / "run")
