@@ -20,6 +20,7 @@ from policykd.teachers.load import load_teacher
 if TYPE_CHECKING:
     from policykd.exports.bundle import Wishes
     from policykd.learn.judge import Judging
+    from policykd.learn.session import Session
     from policykd.students.student import Student
 
 Environment: TypeAlias = EnvConfig | str | Callable[..., Any] | None
@@ -65,8 +66,8 @@ def distill(
     task = open_task(config or Config(), teacher, env)
     path = free_folder(out, Path("runs"), task.name)
     watch = tracker or NullTracker()
-    folder = RunFolder(path, fresh=out is None)
-    return reported(run_task(folder, task, watch, stop or NeverStop(), distillation), watch)
+    folder, body = RunFolder(path, fresh=out is None), _body(task.config)
+    return reported(run_task(folder, task, watch, stop or NeverStop(), body), watch)
 
 
 def shrink(
@@ -113,17 +114,11 @@ def resume(
     if finished is not None:
         watch.note(f"{path}: this run is finished; here is its result")
         return finished if (path / "report.html").is_file() else reported(finished, watch)
-    from policykd.finetuning.run import finetune
-    from policykd.search.run import shrink as search
-    from policykd.tuning.run import tune
-
     config = load_config(str(path / "config.yaml"), vouched=trust)
     if config.collect is not None:
         raise InputError(f"{path}: a collection of data; continue it with policykd collect --resume {path}")
     task = open_task(config, teacher, env)
-    bodies = {"tune": tune, "finetune": finetune, "search": search}
-    body = next((body for name, body in bodies.items() if getattr(config, name) is not None), distillation)
-    return reported(run_task(run_folder, task, watch, stop or NeverStop(), body), watch)
+    return reported(run_task(run_folder, task, watch, stop or NeverStop(), _body(config)), watch)
 
 
 def evaluate(
@@ -268,6 +263,31 @@ def report(folder: Path | str) -> Path:
     from policykd.report.page import write_report
 
     return write_report(Path(folder))
+
+
+def _body(config: Config) -> Callable[[Session], Run]:
+    """What the run does."""
+    if config.tune is not None:
+        from policykd.tuning.run import tune
+
+        return tune
+    if config.finetune is not None:
+        from policykd.finetuning.run import finetune
+
+        return finetune
+    if config.search is not None:
+        from policykd.search.run import shrink as search
+
+        return search
+    if config.tasks:
+        from policykd.learn.multitask import multitask
+
+        return multitask
+    if config.progressive.on:
+        from policykd.learn.progressive import progressive
+
+        return progressive
+    return distillation
 
 
 def _environment(env: Environment) -> EnvConfig | EnvSpec:

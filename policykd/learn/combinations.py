@@ -6,12 +6,18 @@ from policykd.learn.augment import refuse_augment
 from policykd.loss.terms import refuse_undefined
 from policykd.loss.weighting import weigh_by
 from policykd.spine.config.schema import Config
+from policykd.spine.errors import InputError
 from policykd.students.view import View
 from policykd.teachers.base import Teacher
 
 
 def refuse_combinations(config: Config, teacher: Teacher) -> None:
     """Raises InputError with the reason and the alternative."""
+    others = {"shrink": config.search, "collect": config.collect, "tune": config.tune}
+    command = next((name for name, section in others.items() if section is not None), None)
+    for name, on in (("progressive", config.progressive.on), ("tasks", bool(config.tasks))):
+        if on and command is not None:  # which that command has set, behind the back of the schema
+            raise InputError(f"{name}: policykd {command} has no use for it: use policykd distill")
     weigh_by(config.data.weighting, teacher.distribution)
     refuse_undefined(config.loss.kind, teacher.distribution)
     if config.augment.active:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from policykd.learn.ladder import ladder
 from policykd.loss.acting import params_on
 from policykd.loss.distributions import is_gaussian
 from policykd.rollout.envs import EnvSpec, registered
 from policykd.rollout.kernels import kernel_of
+from policykd.spine.config.procedures import ProgressiveConfig
 from policykd.spine.config.schema import Config
+from policykd.spine.config.student import StudentConfig
 from policykd.spine.device import resolve_device
 from policykd.spine.errors import InputError
 from policykd.spine.types import Array, TeacherInfo, TeacherPolicy
@@ -55,6 +58,7 @@ def resolve(config: Config, info: TeacherInfo, teacher: TeacherPolicy, spec: Env
     if ensemble.q_temperatures == "auto":  # of one teacher: `loss.q_temperature` is its own
         ensemble = ensemble.model_copy(update={"q_temperatures": [1.0]})
     update = {
+        "progressive": _progressive(config, student, info, n_inputs, teacher.distribution.n_means),
         "ensemble": ensemble,
         "env": config.env.model_copy(
             update={
@@ -78,6 +82,27 @@ def resolve(config: Config, info: TeacherInfo, teacher: TeacherPolicy, spec: Env
         "device": resolve_device(config.device),
     }
     return config.model_copy(update=update)
+
+
+def _progressive(
+    config: Config, student: StudentConfig, info: TeacherInfo, n_inputs: int, n_means: int
+) -> ProgressiveConfig:
+    """The students in between, by their widths. InputError where nothing is known of the teacher's size."""
+    progressive = config.progressive
+    if progressive.steps != "auto":
+        return progressive
+    if not info.footprint.params:
+        raise InputError(
+            f"progressive.steps auto: {info.source} does not say how many parameters it has: name the widths, such as "
+            "progressive.steps=[64, 16]"
+        )
+    (last,) = members_of(student)
+
+    def size(width: int) -> int:
+        return replace(last, width=width).footprint(n_inputs, n_means).params
+
+    steps = ladder(info.footprint.params, size, last.width, progressive.factor)
+    return progressive.model_copy(update={"steps": steps})
 
 
 def refuse_shared_seeds(config: Config, selection: int) -> None:

@@ -25,9 +25,9 @@ from policykd.rollout.fit import fit_views
 from policykd.spine.artifact import save_artifact
 from policykd.spine.checkpoint import RunFolder
 from policykd.spine.config.load import resolved_yaml
-from policykd.spine.config.schema import Config
+from policykd.spine.config.schema import Config, TaskConfig, task_configs
 from policykd.spine.device import resolve_device
-from policykd.spine.errors import Interrupted
+from policykd.spine.errors import InputError, Interrupted
 from policykd.spine.files import read_json, write_atomic, write_json
 from policykd.spine.stop import StopFlag
 from policykd.spine.tracker import Fanout, TensorBoardTracker, Tracker
@@ -41,6 +41,8 @@ from policykd.teachers.ensemble import teachers_of
 Outcome = TypeVar("Outcome")
 
 STUDENT = "student.safetensors"
+ASKED = "asked.yaml"
+"""The configuration of a run of several tasks before anything was settled: each settles what is open for itself."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,9 @@ def open_task(config: Config, teacher: Any, env: Callable[..., Any] | None) -> T
         line = "env.backend native: a vector class has no action masks to give; single environments are used (sync)"
         loaded = loaded.with_info(notes=(*loaded.info.notes, line))
     places = named_places(config, loaded, live=teacher is not None)
+    places["tasks"] = [_opened(own, task) for own, task in zip(task_configs(config), config.tasks, strict=True)]
+    if config.tasks and (loaded.masked or loaded.recurrent):
+        raise _not_together(loaded)
     if config.data.dir is not None:
         refuse_unfit_data(config, loaded, spec)
         places["data"] = config.data.model_copy(update={"dir": str(Path(config.data.dir).absolute())})
@@ -105,6 +110,22 @@ def open_task(config: Config, teacher: Any, env: Callable[..., Any] | None) -> T
         places["env"] = config.env.model_copy(update={"id": spec.recorded_id})
     resolve_device(config.device)
     return Task(config.model_copy(update=places), loaded, spec)
+
+
+def _opened(own: Config, task: TaskConfig) -> TaskConfig:
+    """One of several tasks, by names that hold in any folder; InputError where it cannot be opened."""
+    opened = open_task(own, None, None)
+    if opened.teacher.masked or opened.teacher.recurrent:
+        raise _not_together(opened.teacher)
+    places = {"teacher": opened.config.teacher, "vec_normalize": opened.config.vec_normalize}
+    return task.model_copy(update=places)
+
+
+def _not_together(teacher: Teacher) -> InputError:
+    return InputError(
+        f"{teacher.info.source}: needs action masks or has a memory, and a student of several tasks learns with "
+        "neither: distil this teacher alone"
+    )
 
 
 def finished_run(folder: RunFolder) -> Run | None:
@@ -129,6 +150,8 @@ def run_task(
         with folder:
             board = TensorBoardTracker(folder.path, purge_step=_first_new_points(folder))
             if not (folder.path / "config.yaml").is_file():
+                if task.config.tasks:
+                    write_atomic(folder.path / ASKED, resolved_yaml(task.config).encode())
                 write_atomic(folder.path / "config.yaml", resolved_yaml(task.config).encode())
             try:
                 return _run(folder, task, Work(Fanout([tracker, board]), stop), body)
@@ -165,11 +188,18 @@ def distillation(session: Session) -> Run:
 
 
 def _first_new_points(folder: RunFolder) -> dict[str, int] | None:
-    """Where the curves of a resumed run go on: over optimizer steps, and over timesteps."""
-    latest = folder.load_facts("latest")
-    if latest is None or not {"updates", "timesteps"} <= latest.keys():
-        return {"": 0} if (folder.path / "config.yaml").is_file() else None
-    return {"update/": latest["updates"], "loss/": latest["updates"], "": latest["timesteps"] + 1}
+    """Where the curves of a resumed run go on: over optimizer steps, and over timesteps; of its parts, whose curves
+    begin with the part's name, as far as the part has come."""
+    if not (folder.path / "config.yaml").is_file():
+        return None
+    points = dict[str, int]()
+    for name, latest in {"": folder.load_facts("latest"), **folder.parts("latest")}.items():
+        if latest is None or not {"updates", "timesteps"} <= latest.keys():
+            points[name] = 0
+        else:
+            points |= {f"{name}update/": latest["updates"], f"{name}loss/": latest["updates"]}
+            points[name] = latest["timesteps"] + 1
+    return points
 
 
 def conclude(

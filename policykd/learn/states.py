@@ -272,8 +272,9 @@ def save(session: Session, state: LearningState, round_index: int) -> None:
     session.folder.save_state(round_index, tensors, facts)
 
 
-def restore(session: Session) -> LearningState | None:
-    """The state of the last checkpoint, or None when there is none yet."""
+def restore(session: Session, last: int | None = None) -> LearningState | None:
+    """The state of the last checkpoint, or None when there is none yet. `last`: its data up to that round alone, where
+    this is one of several tasks, and the others were not saved after it."""
     found = session.folder.load_state()
     if found is None:
         return None
@@ -289,9 +290,10 @@ def restore(session: Session) -> LearningState | None:
     state.progress = [float("nan") if g is None else g for g in facts.get("progress", [])]
     state.held.losses = list(facts.get("held", []))
     state.held.best = values["held.best"].to(state.family.device) if "held.best" in values else None
-    if facts["round"] + 1 < session.config.rollout.rounds:  # else the data has done its work
-        load_shards(session, state, facts["round"])
-    state.rounds_done, state.timesteps = facts["round"] + 1, facts["timesteps"]
+    done = facts["round"] if last is None else min(facts["round"], last)
+    if done + 1 < session.config.rollout.rounds:  # else the data has done its work
+        load_shards(session, state, done)
+    state.rounds_done, state.timesteps = done + 1, facts["timesteps"]
     session.work.seconds.update(facts["seconds"])
     return state
 

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from policykd.rollout.assistant import Assistant
 from policykd.rollout.few_rows import FewRows, few
 from policykd.rollout.inputs import Normalise, as_float, full, scaled, standardised
 from policykd.rollout.partial_kernels import seeing
@@ -127,6 +128,8 @@ def kernel_of(policy: Policy) -> Kernel | None:
         return _of_student(policy)
     if isinstance(policy, Partial):
         return seeing(kernel_of(policy.student), policy.columns)
+    if isinstance(policy, Assistant):
+        return kernel_of(policy.acting)
     if isinstance(policy, Teacher) and isinstance(policy.network, Network):
         own = policy.leaves[0]
         part = None if policy.packing.plain else slice(own.begin, own.begin + own.size)

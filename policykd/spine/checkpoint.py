@@ -11,6 +11,7 @@ A kill at any moment leaves the last pointer and everything it names.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -80,6 +81,22 @@ class RunFolder:
                 if any(folder.iterdir()):
                     break
                 folder.rmdir()
+
+    def part(self, name: str) -> RunFolder:
+        """The folder `name` inside, for a part of the run with checkpoints of its own, under the lock of this one."""
+        inner = copy(self)
+        inner.path = self.path / name
+        inner.checkpoints = inner.path / "checkpoints"
+        inner._hashes = {}
+        make_folder(inner.checkpoints)
+        for leftover in (*inner.path.glob(".*.tmp"), *inner.checkpoints.glob(".*.tmp")):
+            leftover.unlink(missing_ok=True)
+        return inner
+
+    def parts(self, facts: str) -> dict[str, dict[str, Any] | None]:
+        """What `load_facts` gives of each part, by its name and a `/`."""
+        found = sorted(path.parent for path in self.path.glob("*/*/checkpoints"))
+        return {f"{path.relative_to(self.path).as_posix()}/": self.part(str(path)).load_facts(facts) for path in found}
 
     def save_shard(self, round_index: int, tensors: Tensors) -> None:
         """The labelled data of one round."""

@@ -90,6 +90,19 @@ class NullTracker:
         """Nothing."""
 
 
+class Prefixed:
+    """Another tracker, whose curves have a prefix before their names: those of one part of a run."""
+
+    def __init__(self, tracker: Tracker, prefix: str) -> None:
+        self._tracker, self._prefix = tracker, prefix
+        self.stage, self.advance, self.status = tracker.stage, tracker.advance, tracker.status
+        self.note, self.hparams, self.close = tracker.note, tracker.hparams, tracker.close
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Points of this part's curves."""
+        self._tracker.scalars({self._prefix + name: value for name, value in values.items()}, step)
+
+
 class Fanout:
     """Tells several trackers, in order."""
 

@@ -39,20 +39,24 @@ def refuse_offline(data: DataConfig, rollout: RolloutConfig, robust: RobustConfi
         )
 
 
-def refuse_augmented_sequences(student: StudentConfig, augment: AugmentConfig) -> None:
-    """Raises ValueError for a student with a memory: what it remembers was made of the states that were visited."""
+def refuse_augmented_sequences(student: StudentConfig, augment: AugmentConfig, *, together: bool) -> None:
+    """Raises ValueError for a student with a memory: what it remembers was made of the states that were visited; and
+    for one student of several tasks."""
     if student.kind == "gru" and augment.active:
         raise ValueError(
             "augment: a gru remembers what it saw, which single jittered states do not fit: use robust.noise with "
             "robust.collect, which is there while the states are visited"
         )
+    if together and augment.active:
+        raise ValueError("augment: one student of several tasks is not augmented: leave it out, or use one task")
 
 
-def refuse_held_out(student: StudentConfig, data: DataConfig, patience: int | None, *, searching: bool) -> None:
-    """Raises ValueError where nothing can be held out, or nothing is and it is waited for."""
+def refuse_held_out(student: StudentConfig, data: DataConfig, patience: int | None, elsewhere: str | None) -> None:
+    """Raises ValueError where nothing can be held out (`elsewhere` says where), or nothing is and it is waited for."""
     if patience is not None and not data.held_out:
         raise ValueError(f"update.patience {patience}: it waits for the loss on held-out states: set data.held_out")
-    if data.held_out and (student.kind == "gru" or searching or data.dir is not None):
-        why = "a gru learns whole sequences" if student.kind == "gru" else "it holds out environments of its own rounds"
-        where = "with a gru" if student.kind == "gru" else ("in a search" if searching else "with data.dir")
-        raise ValueError(f"data.held_out {data.held_out} is not there {where} ({why}): leave it out")
+    if student.kind == "gru":
+        elsewhere = "with a gru, which learns whole sequences"
+    if data.held_out and (elsewhere or data.dir is not None):
+        where = elsewhere or "with data.dir, whose states belong to no round"
+        raise ValueError(f"data.held_out {data.held_out} is not there {where}: leave it out")

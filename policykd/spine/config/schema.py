@@ -22,6 +22,7 @@ from policykd.spine.config.ensemble import EnsembleConfig
 from policykd.spine.config.finetune import FinetuneConfig
 from policykd.spine.config.judging import EvaluateConfig, GateConfig, SearchConfig
 from policykd.spine.config.loss import LossConfig
+from policykd.spine.config.procedures import ProgressiveConfig, refuse_procedures, refuse_together
 from policykd.spine.config.robust import RobustConfig
 from policykd.spine.config.rollout import RolloutConfig
 from policykd.spine.config.section import Positive, Section, Seed
@@ -51,6 +52,19 @@ class EnvConfig(Section):
     """Seconds that a worker process of the async backend may take for a step before the run gives up."""
 
 
+class TaskConfig(Section):
+    """One more task for the same student (docs/methods/multitask.md)."""
+
+    teacher: str
+    """As `teacher` of the run."""
+    vec_normalize: str | None = None
+    """As `vec_normalize` of the run."""
+    env: str | None = None
+    """A registered id; None takes the teacher's."""
+    kwargs: dict[str, Any] = {}
+    """Keyword arguments of `gymnasium.make`."""
+
+
 class Config(Section):
     """One complete run."""
 
@@ -73,6 +87,9 @@ class Config(Section):
     gate: GateConfig = GateConfig()
     augment: AugmentConfig = AugmentConfig()
     robust: RobustConfig = RobustConfig()
+    tasks: list[TaskConfig] = []
+    """Further tasks that the same student learns, each with its teacher in its environment."""
+    progressive: ProgressiveConfig = ProgressiveConfig()
     search: SearchConfig | None = None
     """Of `policykd shrink` only."""
     collect: CollectConfig | None = None
@@ -91,10 +108,28 @@ class Config(Section):
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         refuse_misfits(self.student, self.data, self.loss, searching=self.search is not None)
-        refuse_augmented_sequences(self.student, self.augment)
-        refuse_held_out(self.student, self.data, self.update.patience, searching=self.search is not None)
+        refuse_augmented_sequences(self.student, self.augment, together=bool(self.tasks))
+        elsewhere = "in a search" if self.search is not None else ("with several tasks" if self.tasks else None)
+        refuse_held_out(self.student, self.data, self.update.patience, elsewhere)
         refuse_offline(self.data, self.rollout, self.robust)
+        others = {"shrink": self.search, "collect": self.collect, "tune": self.tune}
+        command = next((name for name, section in others.items() if section is not None), None)
+        refuse_procedures(self.student, self.loss, self.data, command, self.progressive)
+        if self.tasks:
+            refuse_together(self.student, self.data, command, self.progressive, self.gate, self.robust)
         return self
+
+
+def task_configs(config: Config) -> list[Config]:
+    """The configuration of each further task as if it were learned alone."""
+    found = []
+    for task in config.tasks:
+        backend = "auto" if config.env.backend == "native" else config.env.backend  # which not every environment has
+        named: dict[str, Any] = {"id": task.env, "kwargs": task.kwargs, "wrappers": [], "backend": backend}
+        env = config.env.model_copy(update=named)
+        own: dict[str, Any] = {"teacher": task.teacher, "vec_normalize": task.vec_normalize, "env": env, "tasks": []}
+        found.append(config.model_copy(update={**own, "ensemble": EnsembleConfig()}))
+    return found
 
 
 class TrainConfig(Section):

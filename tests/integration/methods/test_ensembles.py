@@ -8,17 +8,15 @@ from pathlib import Path
 import jsonschema
 import pytest
 import torch
-from gymnasium import spaces
 
 from policykd import api
 from policykd.learn.weighing import by_return
 from policykd.spine.config.load import load_config
 from policykd.spine.config.schema import Config
 from policykd.spine.errors import InputError, Interrupted
-from policykd.teachers.base import Teacher
-from policykd.teachers.custom import make_custom_teacher
 from policykd.teachers.ensemble import ensemble_of
 from policykd.teachers.load import load_teacher
+from tests.support.balancing import balancing
 from tests.support.runs import Notes, StopsBehind
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "schema" / "result.schema.json").read_text())
@@ -26,19 +24,6 @@ SHORT = (
     *("rollout.rounds=3", "rollout.timesteps=3000", "update.n_updates=60", "student.width=8", "device=cpu"),
     *("evaluate.episodes=10", "evaluate.select_episodes=5"),
 )
-
-
-def balancing(sign: float = 1.0) -> Teacher:
-    """A teacher of another kind for CartPole: values by which way the pole falls; with sign -1 it pushes it over."""
-    space = spaces.Box(-5.0, 5.0, (4,))
-
-    def values(observation: torch.Tensor) -> torch.Tensor:
-        lean = sign * (observation[:, 2] + 0.5 * observation[:, 3])
-        return 100 * torch.stack([-lean, lean], -1)
-
-    return make_custom_teacher(
-        values, space, spaces.Discrete(2), kind="value", env_id="CartPole-v1", name=f"balancing{sign}"
-    )
 
 
 def settings(*overrides: str) -> Config:
