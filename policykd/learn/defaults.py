@@ -23,6 +23,7 @@ _CHANNELS = 8  # of a student's first convolution: a quarter of those of Mnih et
 _WIDTH_OF_IMAGES = 64  # of a student's layers beside or behind convolutions at most
 _STEPS_PER_ROUND = 4096
 _LEAST_ENVS = 4
+_LEAVES = 32  # of a tree: five questions deep where it is balanced, and still a page to read
 _GATE_TIMESTEPS = 400_000  # of one attempt to show that a student holds what is demanded
 _GATE_LEAST, GATE_MOST = 400, 1000  # episodes of one, where gate.most_episodes is auto
 _TOP_GAP = 2.0  # median gap of the two best logits of a Q-value teacher: the best action has probability 0.88 or more
@@ -47,7 +48,9 @@ def resolve(config: Config, info: TeacherInfo, teacher: TeacherPolicy, spec: Env
     channels = (_CHANNELS if student.channels in ("auto", None) else student.channels) if images else None
     if images and student.width == "auto":
         width = min(width, _WIDTH_OF_IMAGES)
-    student = student.model_copy(update={"width": width, "channels": channels})
+    leaves = (_LEAVES if student.leaves in ("auto", None) else student.leaves) if student.kind == "tree" else None
+    width = "auto" if student.kind == "tree" else width
+    student = student.model_copy(update={"width": width, "channels": channels, "leaves": leaves})
     # of a search only some members drive at a time
     drivers = 1 if config.search is None or isinstance(config.rollout.n_envs, int) else config.search.drivers
     members = len(members_of(student)) if config.search is None else drivers

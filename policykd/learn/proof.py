@@ -179,6 +179,7 @@ def frontier(
                 "depth": spec.depth,
                 "seed": spec.seed,
                 **({"channels": spec.channels} if spec.channels else {}),
+                **({"leaves": spec.leaves} if spec.leaves else {}),
                 "params": size.params,
                 "constants": size.constants,
                 "macs": size.macs,

@@ -10,6 +10,7 @@ from policykd.learn.session import Session
 from policykd.learn.states import Fresh, LearningState
 from policykd.learn.update import UpdateMetrics
 from policykd.rollout.schedules import beta_schedule
+from policykd.students.spec import MemberSpec
 
 
 def trace_round(
@@ -24,9 +25,9 @@ def trace_round(
     config, tracker = session.config, session.work.tracker
     names = member_names(state)
     for m in metrics:
-        values = {"update/learning_rate": m.learning_rate}
+        values = {} if m.learning_rate is None else {"update/learning_rate": m.learning_rate}
         values |= {f"loss/{config.loss.kind}{name}": value for name, value in zip(names, m.loss, strict=True)}
-        values |= {f"update/grad_norm{name}": value for name, value in zip(names, m.grad_norm, strict=True)}
+        values |= {f"update/grad_norm{name}": value for name, value in zip(names, m.grad_norm, strict=False)}
         tracker.scalars(values, m.update)
     per_second = state.timesteps / max(session.work.seconds.get("collect", 0.0), 1e-9)
     entropy = session.teacher.distribution.entropy(visited["params"][:4096])
@@ -52,10 +53,16 @@ def trace_round(
 
 
 def member_names(state: LearningState) -> list[str]:
-    """`` for a single student, else `/d2_w16_s0` and so on, of convolutions `/c8_d1_w32_s0`."""
+    """`` for a single student, else `/d2_w16_s0` and so on, of convolutions `/c8_d1_w32_s0`, of trees `/l16_s0`."""
     if len(state.family) == 1:
         return [""]
-    return [f"/{f'c{s.channels}_' if s.channels else ''}d{s.depth}_w{s.width}_s{s.seed}" for s in state.family.specs]
+    return [f"/{_member_name(spec)}" for spec in state.family.specs]
+
+
+def _member_name(spec: MemberSpec) -> str:
+    if spec.leaves:
+        return f"l{spec.leaves}_s{spec.seed}"
+    return f"{f'c{spec.channels}_' if spec.channels else ''}d{spec.depth}_w{spec.width}_s{spec.seed}"
 
 
 def _returns(

@@ -31,6 +31,11 @@ def shrink_config(config: Config) -> Config:
         raise InputError(
             f"student.seeds {config.student.seeds}: policykd shrink adds seeds where they decide: set search.seeds"
         )
+    if config.student.kind == "tree":
+        raise InputError(
+            "student.kind tree: policykd shrink searches networks; policykd distill with "
+            "'student.leaves=[4, 8, 16, 32]' grows trees of all these sizes at once and keeps the best"
+        )
     if config.student.wrappers:
         raise InputError("student.wrappers: policykd shrink of this version has no use for it; policykd distill has")
     gate = config.gate if config.gate.keep is not None else config.gate.model_copy(update={"keep": KEEP})

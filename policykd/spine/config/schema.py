@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from policykd.spine.config.data import DataConfig, UpdateConfig
 from policykd.spine.config.judging import EvaluateConfig, GateConfig, SearchConfig
@@ -67,6 +67,15 @@ class Config(Section):
     """auto, cpu, cuda or cuda:N."""
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     """CPU threads of one operation. It is part of the result: another number changes the last bits."""
+
+    @model_validator(mode="after")
+    def _fits_trees(self) -> Self:
+        if self.student.kind == "tree" and (self.loss.kind != "forward_kl" or self.loss.temperature != 1.0):
+            raise ValueError(
+                "loss: a tree (student.kind tree) is grown on the teacher's actions and follows no loss: leave "
+                "loss.kind and loss.temperature as they are, or choose another student.kind"
+            )
+        return self
 
 
 class TrainConfig(Section):
