@@ -12,6 +12,7 @@ from policykd.data.records import RecordDataset, Records
 from policykd.data.sequences import SequenceDataset
 from policykd.learn.session import Session
 from policykd.learn.trees import require_packages
+from policykd.loss.weighting import weigh_by
 from policykd.spine.config.student import StudentConfig
 from policykd.spine.errors import InputError
 from policykd.spine.spaces import describe_space
@@ -55,9 +56,13 @@ def dataset_of(session: Session) -> Dataset | SequenceDataset:
     """The empty data set for members of the configured kind."""
     config, packing = session.config, session.view.packing
     bounds = session.teacher.distribution.n_params, config.data.max_states, config.device
-    if sees_images(config.student.kind):
-        return RecordDataset(packing, *bounds)
-    return (SequenceDataset if config.student.kind == "gru" else Dataset)(packing.n_features, *bounds)
+    if config.student.kind == "gru":
+        return SequenceDataset(packing.n_features, *bounds)
+    images = sees_images(config.student.kind)
+    dataset = RecordDataset(packing, *bounds) if images else Dataset(packing.n_features, *bounds)
+    assert config.data.weighting != "auto"  # settled by `policykd.learn.defaults`
+    dataset.weigh = weigh_by(config.data.weighting, session.teacher.distribution)
+    return dataset
 
 
 def student_of(family: AnyFamily, member: int, shared: dict[str, Any]) -> Student:

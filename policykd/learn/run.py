@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from policykd.learn.combinations import refuse_combinations
 from policykd.learn.defaults import refuse_shared_seeds
 from policykd.learn.disturbing import randomisable
 from policykd.learn.families import refuse_unfit
@@ -93,6 +94,7 @@ def open_task(config: Config, teacher: Any, env: Callable[..., Any] | None) -> T
     loaded, spec = fit_views(loaded, f"the teacher {loaded.info.source}", spec)
     if config.student.wrappers:
         refuse_unfit(config.student, loaded)
+    refuse_combinations(config, loaded)
     spec = randomisable(spec, config.robust, config.env.backend)
     if spec.masked and config.env.backend == "native":
         line = "env.backend native: a vector class has no action masks to give; single environments are used (sync)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -14,6 +14,9 @@ class DataConfig(Section):
 
     max_states: Annotated[int, Field(ge=1000)] = 1_000_000
     """Bound of the data set; the oldest states are dropped first."""
+    weighting: Literal["auto", "none", "q_gap", "confidence"] = "auto"
+    """How often a state is drawn, of discrete actions: q_gap, by how much the worst action there is worse than the
+    best (VIPER); confidence, by how sure the teacher is (docs/methods/weighting.md). auto: q_gap for trees, else none."""
 
 
 class UpdateConfig(Section):

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from policykd.spine.config.combinations import refuse_misfits
 from policykd.spine.config.data import DataConfig, UpdateConfig
 from policykd.spine.config.judging import EvaluateConfig, GateConfig, SearchConfig
 from policykd.spine.config.loss import LossConfig
@@ -69,12 +70,8 @@ class Config(Section):
     """CPU threads of one operation. It is part of the result: another number changes the last bits."""
 
     @model_validator(mode="after")
-    def _fits_trees(self) -> Self:
-        if self.student.kind == "tree" and (self.loss.kind != "forward_kl" or self.loss.temperature != 1.0):
-            raise ValueError(
-                "loss: a tree (student.kind tree) is grown on the teacher's actions and follows no loss: leave "
-                "loss.kind and loss.temperature as they are, or choose another student.kind"
-            )
+    def _fit_together(self) -> Self:
+        refuse_misfits(self.student, self.data, self.loss)
         return self
 
 
