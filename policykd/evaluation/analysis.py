@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from policykd.evaluation.agreement import same_on
 from policykd.evaluation.entropy import entropies_on
-from policykd.spine.packing import Leaf, Packing
+from policykd.spine.features import name_of
+from policykd.spine.packing import Packing
 from policykd.spine.types import Array, Policy, is_recurrent
 
 MOST_FEATURES = 64  # in the file
@@ -94,17 +95,10 @@ def _numbers(packing: Packing, visited: Array) -> list[_Number]:
         picked = np.unique(np.linspace(0, leaf.size - 1, min(leaf.size, room)).astype(int))
         room -= len(picked)
         chosen += [
-            _Number(_name(leaf, index), flat[:, leaf.begin + index].astype(np.float64), bool(leaf.nvec))
+            _Number(name_of(leaf, index), flat[:, leaf.begin + index].astype(np.float64), bool(leaf.nvec))
             for index in picked.tolist()
         ]
     return chosen
-
-
-def _name(leaf: Leaf, index: int) -> str:
-    """`obs[3]`, `position[0]`, `board.cells[1,2]`; a single number has no brackets."""
-    where = ".".join(map(str, leaf.path)) or "obs"
-    place = np.unravel_index(index, leaf.shape) if leaf.shape else ()
-    return where + (f"[{','.join(str(int(i)) for i in place)}]" if place else "")
 
 
 def _by_feature(number: _Number, differ: Bools) -> dict[str, Any]:

@@ -16,6 +16,6 @@ def refuse_misfits(student: StudentConfig, data: DataConfig, loss: LossConfig) -
         )
     if student.kind == "tree" and (loss.kind != "forward_kl" or loss.temperature != 1.0):
         raise ValueError(
-            "loss: a tree (student.kind tree) is grown on the teacher's actions and follows no loss: leave loss.kind and "
-            "loss.temperature as they are, or choose another student.kind"
+            "loss: a tree (student.kind tree) is grown on the teacher's actions and follows no loss: leave loss.kind "
+            "and loss.temperature as they are, or choose another student.kind"
         )

@@ -16,7 +16,8 @@ class DataConfig(Section):
     """Bound of the data set; the oldest states are dropped first."""
     weighting: Literal["auto", "none", "q_gap", "confidence"] = "auto"
     """How often a state is drawn, of discrete actions: q_gap, by how much the worst action there is worse than the
-    best (VIPER); confidence, by how sure the teacher is (docs/methods/weighting.md). auto: q_gap for trees, else none."""
+    best (VIPER); confidence, by how sure the teacher is (docs/methods/weighting.md); auto: q_gap for trees,
+    else none."""
 
 
 class UpdateConfig(Section):
