@@ -175,11 +175,9 @@ def frontier(
         chosen = index == distilled.member
         members.append(
             {
-                "width": spec.width,
-                "depth": spec.depth,
+                **({"leaves": spec.leaves} if spec.leaves else {"width": spec.width, "depth": spec.depth}),
                 "seed": spec.seed,
                 **({"channels": spec.channels} if spec.channels else {}),
-                **({"leaves": spec.leaves} if spec.leaves else {}),
                 "params": size.params,
                 "constants": size.constants,
                 "macs": size.macs,

@@ -31,13 +31,15 @@ from policykd.spine.stop import StopFlag
 from policykd.spine.tracker import Fanout, TensorBoardTracker, Tracker
 from policykd.spine.wrappers import views_of
 from policykd.students.load import load_student
+from policykd.students.rules import rules_of
 from policykd.students.spec import members_of
 from policykd.students.student import Student
+from policykd.students.tree import TreeStudent
 from policykd.teachers.base import Teacher
 from policykd.teachers.load import HUB, load_teacher
 
 _LIVE = "live "
-STUDENT = "student.safetensors"
+STUDENT, RULES = "student.safetensors", "rules.txt"
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,8 @@ def conclude(
     size = save_artifact(path, *student.to_artifact())
     result = build_result(session, proved, size) | more
     write_json(session.folder.path / "analysis.json", analysed(session, student))
+    if isinstance(student, TreeStudent):
+        write_atomic(session.folder.path / RULES, rules_of(student).encode())
     for name, document in documents(result).items():
         write_json(session.folder.path / name, document)
     session.work.tracker.hparams(session.config.model_dump(mode="json"), _final(result))

@@ -27,11 +27,11 @@ def rules_of(student: TreeStudent) -> str:
     return "\n".join([*head, "", *_lines(student)]) + "\n"
 
 
-def questions_of(student: TreeStudent) -> list[str]:
-    """The question of each inner node, for which yes is the first child."""
+def questions_of(student: TreeStudent, digits: int = 9) -> list[str]:
+    """The question of each inner node, for which yes is the first child; 9 digits tell every float32."""
     features = features_of(student.packing.leaves)
     pairs = zip(student.nodes.feature, student.nodes.threshold, strict=True)
-    return [_question(features[int(feature)], float(threshold)) for feature, threshold in pairs]
+    return [_question(features[int(feature)], float(threshold), digits) for feature, threshold in pairs]
 
 
 def answers_of(student: TreeStudent) -> list[str]:
@@ -60,11 +60,11 @@ def _lines(student: TreeStudent) -> Iterator[str]:
             waiting += [(no, depth + 1), (None, depth), (yes, depth + 1)]
 
 
-def _question(feature: Feature, threshold: float) -> str:
+def _question(feature: Feature, threshold: float, digits: int) -> str:
     name = plain(feature.name)
     if feature.choice is not None:  # one of its choices: 1 or 0
         return f"{name} is not {feature.choice}"
-    return f"{name} <= {threshold:.9g}"
+    return f"{name} <= {threshold:.{digits}g}"
 
 
 def plain(text: str) -> str:
