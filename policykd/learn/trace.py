@@ -53,7 +53,8 @@ def trace_round(
 
 
 def member_names(state: LearningState) -> list[str]:
-    """`` for a single student, else `/d2_w16_s0` and so on, of convolutions `/c8_d1_w32_s0`, of trees `/l16_s0`."""
+    """`` for a single student, else `/d2_w16_s0` and so on, of convolutions `/c8_d1_w32_s0`, of trees `/l16_s0`;
+    `/d2_w16_t4_s0` where members differ in their temperature."""
     if len(state.family) == 1:
         return [""]
     return [f"/{_member_name(spec)}" for spec in state.family.specs]
@@ -62,7 +63,8 @@ def member_names(state: LearningState) -> list[str]:
 def _member_name(spec: MemberSpec) -> str:
     if spec.leaves:
         return f"l{spec.leaves}_s{spec.seed}"
-    return f"{f'c{spec.channels}_' if spec.channels else ''}d{spec.depth}_w{spec.width}_s{spec.seed}"
+    maps = [f"c{spec.channels}"] if spec.channels else []
+    return "_".join([*maps, f"d{spec.depth}", f"w{spec.width}", *spec.taught, f"s{spec.seed}"])
 
 
 def _returns(

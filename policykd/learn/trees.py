@@ -70,7 +70,7 @@ class TreeFitter:
             for index, leaves in members.items():
                 family.put(index, with_values(family.distribution, grown.cut(leaves), seen, params))
                 own = family.member(index)(inputs)
-                losses[index] = float(self.loss(family.distribution, params, own).mean())
+                losses[index] = float(self.loss.among([index])(family.distribution, params, own).mean())
         progress.advance()
         return [UpdateMetrics(round_index, losses)]
 

@@ -7,15 +7,22 @@ from policykd.spine.config.loss import LossConfig
 from policykd.spine.config.student import StudentConfig
 
 
-def refuse_misfits(student: StudentConfig, data: DataConfig, loss: LossConfig) -> None:
+def refuse_misfits(student: StudentConfig, data: DataConfig, loss: LossConfig, *, searching: bool) -> None:
     """Raises ValueError with the reason and the alternative."""
     if student.kind == "gru" and data.weighting not in ("auto", "none"):
         raise ValueError(
             f"data.weighting {data.weighting}: a gru learns whole sequences, whose states cannot be drawn one by one: "
             "use data.weighting=none"
         )
-    if student.kind == "tree" and (loss.kind != "forward_kl" or loss.temperature != 1.0):
+    if student.kind == "tree" and loss.model_copy(update={"q_temperature": "auto"}) != LossConfig():
         raise ValueError(
-            "loss: a tree (student.kind tree) is grown on the teacher's actions and follows no loss: leave loss.kind "
-            "and loss.temperature as they are, or choose another student.kind"
+            "loss: a tree (student.kind tree) is grown on the teacher's actions and follows no loss: leave all of loss "
+            "but loss.q_temperature as it is, or choose another student.kind"
+        )
+    lists = [name for name in ("temperature", "alpha") if isinstance(getattr(loss, name), list)]
+    if searching and (lists or loss.adapt != "none" or loss.hard_rounds):
+        name = lists[0] if lists else ("adapt" if loss.adapt != "none" else "hard_rounds")
+        raise ValueError(
+            f"loss.{name} {getattr(loss, name)}: a search has no rounds of its own for it, and its family differs in "
+            "size alone: try it with policykd distill, and give shrink the best"
         )

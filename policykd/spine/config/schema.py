@@ -71,7 +71,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        refuse_misfits(self.student, self.data, self.loss)
+        refuse_misfits(self.student, self.data, self.loss, searching=self.search is not None)
         return self
 
 
