@@ -25,7 +25,7 @@ from policykd.loss.acting import params_on
 from policykd.spine.types import Array, Policy
 
 MOST = 64  # numbers, which is as many passes over the states for each policy
-_STATES = 512
+_ROWS, _FEWEST, _MOST_STATES = 2**15, 256, 4096  # that each policy acts on, all shuffles together
 _IMAGE_DIMS = 3  # one pixel says nothing
 
 
@@ -36,9 +36,10 @@ def sensitivity(
     the one that moves the student most first; masks [K, n] stay with their state. None for images alone."""
     leaves = [leaf for leaf in teacher.packing.leaves if len(leaf.shape) < _IMAGE_DIMS]
     numbers = examined(leaves, MOST)
-    rows = np.unique(np.linspace(0, len(visited) - 1, min(len(visited), _STATES)).astype(int))
-    if not numbers or len(rows) < 2:
+    if not numbers or len(visited) < 2:
         return None
+    states = min(max(_ROWS // len(numbers), _FEWEST), _MOST_STATES, len(visited))
+    rows = np.linspace(0, len(visited) - 1, states).astype(int)
     seen, allowed = visited[rows], None if masks is None else masks[rows]
     own, theirs = (_moved(policy, numbers, seen, allowed) for policy in (student, teacher))
     found = [
