@@ -42,7 +42,9 @@ def _imported() -> set[str]:
 def test_every_import_is_declared():
     extras = PROJECT["optional-dependencies"]
     optional = [
-        line for extra in ("atari", "box2d", "mujoco", "video", "onnx", "hub", "envpool") for line in extras[extra]
+        line
+        for extra in ("atari", "box2d", "mujoco", "video", "onnx", "hub", "envpool", "tree")
+        for line in extras[extra]
     ]
     declared = _names(PROJECT["dependencies"] + optional)
     owners = metadata.packages_distributions()
