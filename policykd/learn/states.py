@@ -17,6 +17,7 @@ from policykd.data.records import RecordDataset
 from policykd.data.sequences import SequenceDataset
 from policykd.evaluation.agreement import agreement
 from policykd.learn.families import AnyFamily, dataset_of, family_of, student_of, student_with
+from policykd.learn.offline import stored_states
 from policykd.learn.selection import Selection
 from policykd.learn.session import Session
 from policykd.learn.targets import family_loss
@@ -279,6 +280,11 @@ def restore(session: Session) -> LearningState | None:
 
 def load_shards(session: Session, state: LearningState, last: int) -> None:
     """Fills the data set again with the labelled states of every round up to `last`. InputError where one is gone."""
+    if session.config.data.dir is not None:
+        visited = stored_states(session, state.rows)
+        rows, params = (visited[name].to(state.family.device) for name in ("observation", "params"))
+        state.keep(visited, state.inputs(rows), params)
+        return
     for index in session.folder.shards:
         if index > last:
             continue

@@ -7,7 +7,17 @@ import hashlib
 from importlib import resources
 from pathlib import Path
 
-from policykd.report import again, frontier_plot, members, pictures, sections, sensitivity, tree_picture, tree_section
+from policykd.report import (
+    again,
+    disturbances,
+    frontier_plot,
+    members,
+    pictures,
+    sections,
+    sensitivity,
+    tree_picture,
+    tree_section,
+)
 from policykd.report.facts import Facts, read_facts
 from policykd.report.html import Safe, element, join
 from policykd.spine.files import write_atomic
@@ -17,6 +27,7 @@ _ANCHORS = (
     ("picture", "picture"),
     ("diagnosis", "diagnosis"),
     ("table", "members"),
+    ("robust", "disturbances"),
     ("curves", "learning curves"),
     ("tree", "the tree"),
     ("differences", "disagreement"),
@@ -54,6 +65,7 @@ def page(facts: Facts, svg: str, tree: str | None = None) -> str:
         "picture": pictures.picture(facts, svg),
         "diagnosis": sections.diagnosis(facts),
         "table": members.members_table(facts),
+        "robust": disturbances.disturbances(facts),
         "curves": pictures.learning_curves(facts),
         "tree": tree_section.tree(facts, tree),
         "differences": pictures.differences(facts),

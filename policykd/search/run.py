@@ -36,8 +36,6 @@ def shrink_config(config: Config) -> Config:
             "student.kind tree: policykd shrink searches networks; policykd distill with "
             "'student.leaves=[4, 8, 16, 32]' grows trees of all these sizes at once and keeps the best"
         )
-    if config.student.wrappers:
-        raise InputError("student.wrappers: policykd shrink of this version has no use for it; policykd distill has")
     gate = config.gate if config.gate.keep is not None else config.gate.model_copy(update={"keep": KEEP})
     config = config.model_copy(update={"gate": gate, "search": config.search or SearchConfig()})
     refuse_shared_seeds(config, max(LADDER[-1], config.evaluate.select_episodes))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from policykd.spine.config.data import DataConfig
 from policykd.spine.config.loss import LossConfig
+from policykd.spine.config.robust import RobustConfig
+from policykd.spine.config.rollout import BetaConfig, RolloutConfig
 from policykd.spine.config.student import StudentConfig
 
 
@@ -25,4 +27,17 @@ def refuse_misfits(student: StudentConfig, data: DataConfig, loss: LossConfig, *
         raise ValueError(
             f"loss.{name} {getattr(loss, name)}: a search has no rounds of its own for it, and its family differs in "
             "size alone: try it with policykd distill, and give shrink the best"
+        )
+
+
+def refuse_offline(data: DataConfig, rollout: RolloutConfig, robust: RobustConfig) -> None:
+    """Raises ValueError where data that lies ready is given, and settings of how to collect some."""
+    if data.dir is None:
+        return
+    if rollout.beta != BetaConfig():
+        raise ValueError("rollout.beta has no effect with data.dir, since nobody acts: leave one of them out")
+    if robust.collect:
+        raise ValueError(
+            "robust.collect has no effect with data.dir, since nothing is collected: give it to policykd collect, and "
+            "leave it out here"
         )
