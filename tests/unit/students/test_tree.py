@@ -98,7 +98,16 @@ def _hostile() -> dict[str, tuple[str, np.ndarray]]:
 
     inner = np.argwhere(children > 1)[-1]
     at = (int(inner[0]), int(inner[1]))
+    loop = children.copy()  # every node and leaf named once, and yet one is its own child, which nothing leads to
+    above, below = next(
+        ((i, j), (int(children[i, j]), k))
+        for i, j in np.argwhere(children > 0).tolist()
+        for k in (0, 1)
+        if children[int(children[i, j]), k] > 0
+    )
+    loop[above], loop[below] = children[below], children[above]
     return {
+        "apart": ("tree.children", loop),
         "cycle": ("tree.children", put(children, at, 0)),
         "own child": ("tree.children", put(children, at, at[0])),
         "two parents": ("tree.children", put(children, at, -1)),
