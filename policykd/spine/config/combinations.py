@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from policykd.spine.config.augment import AugmentConfig
 from policykd.spine.config.data import DataConfig
 from policykd.spine.config.loss import LossConfig
 from policykd.spine.config.robust import RobustConfig
@@ -40,4 +41,19 @@ def refuse_offline(data: DataConfig, rollout: RolloutConfig, robust: RobustConfi
         raise ValueError(
             "robust.collect has no effect with data.dir, since nothing is collected: give it to policykd collect, and "
             "leave it out here"
+        )
+
+
+def refuse_augmented_sequences(student: StudentConfig, augment: AugmentConfig) -> None:
+    """Raises ValueError for a student with a memory, since what it remembers was made of the states that were visited,
+    and for a tree."""
+    if student.kind == "tree" and augment.active:
+        raise ValueError(
+            "augment: a tree is fitted to the states as they are, and nothing is added to them: leave augment out, or "
+            "choose another student.kind"
+        )
+    if student.kind == "gru" and augment.active:
+        raise ValueError(
+            "augment: a gru remembers what it saw, which single jittered states do not fit: use robust.noise with "
+            "robust.collect, which is there while the states are visited"
         )
