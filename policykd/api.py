@@ -225,7 +225,7 @@ def export(
     tracker: Tracker | None = None,
     stop: StopFlag | None = None,
 ) -> list[dict[str, Any]]:
-    """Writes a student for one target or several (onnx, c, torch, sb3), each with its proof, and verifies them.
+    """Writes a student for one target or several (onnx, c, torch, sb3, json), each with its proof, and verifies them.
 
     `student` is a student, its file or a run folder. One target is written into `out` itself, several into folders
     `out`/TARGET; without `out`, into exports/TARGET beside the student. Raises InputError, with nothing left behind.

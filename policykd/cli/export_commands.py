@@ -14,7 +14,7 @@ from policykd.spine.errors import InputError
 @app.command()
 def export(
     student: Annotated[str, typer.Argument(metavar="STUDENT", help="A student or a run folder.")],
-    to: Annotated[str, typer.Option(metavar="TARGET", help="onnx, c, torch or sb3, or several joined by commas.")],
+    to: Annotated[str, typer.Option(metavar="TARGET", help="onnx, c, torch, sb3 or json, or several with commas.")],
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="By default exports/TARGET beside the student.")
     ] = None,

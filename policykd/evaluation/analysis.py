@@ -1,11 +1,11 @@
-"""Where a student differs from its teacher: the teacher's entropy and the disagreement, over the states it visited.
+"""Where a student differs from its teacher: the teacher's entropy, the disagreement and what moves either's action,
+over the states it visited.
 
 The document of analysis.json (docs/result.md). Only numbers that were observed are in it, none of a name or an id.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from policykd.evaluation.agreement import same_on
 from policykd.evaluation.entropy import entropies_on
-from policykd.spine.packing import Leaf, Packing
+from policykd.evaluation.numbers import examined
+from policykd.evaluation.sensitivity import sensitivity
 from policykd.spine.types import Array, Policy, is_recurrent
 
 MOST_FEATURES = 64  # in the file
@@ -32,9 +33,9 @@ def analysis(
     """The document of analysis.json for raw packed observations `visited` [K, *O] of the student's episodes, with the
     actions allowed there, `masks` [K, n].
 
-    `entropy` is None for a teacher whose distribution is not its own (Q-values, a fixed spread). Beside a policy with a
-    memory a state alone says nothing: then `entropy` and `differ` are None and `disagreement` empty. Raises
-    NumericsError for a NaN.
+    `entropy` and `by_entropy` are None for a teacher whose distribution is not its own (Q-values, a fixed spread).
+    Beside a policy with a memory a state alone says nothing: then all but the counts is None and `disagreement` empty.
+    Raises NumericsError for a NaN.
     """
     packing = teacher.packing
     document: dict[str, Any] = {
@@ -44,27 +45,38 @@ def analysis(
         "features": sum(leaf.size for leaf in packing.leaves),
         "differ": None,
         "entropy": None,
+        "by_entropy": None,
         "disagreement": [],
+        "sensitivity": None,
     }
     if not len(visited) or is_recurrent(teacher) or is_recurrent(student):
         return document
-    document["entropy"] = _entropy(teacher, visited, masks)
+    entropies = _entropies(teacher, visited, masks)
     differ = ~same_on(teacher, student, visited, masks)
     document["differ"] = float(differ.mean())
-    found = [_by_feature(one, differ) for one in _numbers(packing, visited)]
+    if entropies is not None:
+        document["entropy"] = _entropy(entropies)
+        document["by_entropy"] = _by_values("entropy of the teacher", entropies, differ)
+    flat = visited.reshape(len(visited), -1)
+    found = [
+        _by_values(one.name, flat[:, one.column].astype(np.float64), differ, entropies, choice=one.choice)
+        for one in examined(packing.leaves, _EXAMINED)
+    ]
     found.sort(key=lambda entry: (-entry["spread"], entry["name"]))
     document["disagreement"] = found[:MOST_FEATURES]
+    document["sensitivity"] = sensitivity(teacher, student, visited, masks)
     return document
 
 
-def _entropy(teacher: Policy, visited: Array, masks: Array | None) -> dict[str, Any] | None:
-    """Mean, quantiles and a histogram in nats; none of it where an entropy is not finite."""
+def _entropies(teacher: Policy, visited: Array, masks: Array | None) -> Floats | None:
+    """Of each state, in nats; None where it is not known, or one is not finite."""
     entropies = entropies_on(teacher, visited, masks)
-    if entropies is None:
-        return None
-    values = entropies.double().cpu().numpy()
-    if not np.isfinite(values).all():
-        return None
+    values = None if entropies is None else entropies.double().cpu().numpy()
+    return values if values is not None and np.isfinite(values).all() else None
+
+
+def _entropy(values: Floats) -> dict[str, Any]:
+    """Mean, quantiles and a histogram in nats."""
     low, high = float(values.min()), float(values.max())
     if high - low < 1e-6:  # one value, but for rounding
         low, high = low - 0.5, high + 0.5
@@ -77,52 +89,29 @@ def _entropy(teacher: Policy, visited: Array, masks: Array | None) -> dict[str, 
     }
 
 
-@dataclass(frozen=True)
-class _Number:
-    """One number of an observation over K states: its name, its values [K]; `choice` where they only name a choice."""
-
-    name: str
-    values: Floats
-    choice: bool
-
-
-def _numbers(packing: Packing, visited: Array) -> list[_Number]:
-    """The numbers to examine: those of small entries first; of what is left over, evenly spaced ones."""
-    flat = visited.reshape(len(visited), -1)
-    room, chosen = _EXAMINED, []
-    for leaf in sorted(packing.leaves, key=lambda leaf: (leaf.size, leaf.begin)):
-        picked = np.unique(np.linspace(0, leaf.size - 1, min(leaf.size, room)).astype(int))
-        room -= len(picked)
-        chosen += [
-            _Number(_name(leaf, index), flat[:, leaf.begin + index].astype(np.float64), bool(leaf.nvec))
-            for index in picked.tolist()
-        ]
-    return chosen
-
-
-def _name(leaf: Leaf, index: int) -> str:
-    """`obs[3]`, `position[0]`, `board.cells[1,2]`; a single number has no brackets."""
-    where = ".".join(map(str, leaf.path)) or "obs"
-    place = np.unravel_index(index, leaf.shape) if leaf.shape else ()
-    return where + (f"[{','.join(str(int(i)) for i in place)}]" if place else "")
-
-
-def _by_feature(number: _Number, differ: Bools) -> dict[str, Any]:
-    """Disagreement over the bins of one number; `values` where each bin is one value."""
-    finite = np.isfinite(number.values)
-    values, differ = number.values[finite], differ[finite]
-    edges, single, bin_of = _bins(values, number.choice)
+def _by_values(
+    name: str, values: Floats, differ: Bools, entropies: Floats | None = None, *, choice: bool = False
+) -> dict[str, Any]:
+    """Disagreement, and the teacher's mean entropy, over the bins of some numbers [K], one for each state; `values`
+    where each bin is one value."""
+    finite = np.isfinite(values)
+    values, differ = values[finite], differ[finite]
+    edges, single, bin_of = _bins(values, choice)
     n_bins = max(len(edges) - 1, 0)
     count = np.bincount(bin_of, minlength=n_bins)
     share = np.bincount(bin_of, weights=differ, minlength=n_bins) / np.maximum(count, 1)
-    return {
-        "name": number.name,
+    found = {
+        "name": name,
         "edges": edges.tolist(),
         "values": None if single is None else single.tolist(),
         "share": share.tolist(),
         "count": count.tolist(),
         "spread": _spread(share, count),
     }
+    if entropies is not None:
+        total = np.bincount(bin_of, weights=entropies[finite], minlength=n_bins)
+        found["entropy"] = (total / np.maximum(count, 1)).tolist()
+    return found
 
 
 def _bins(values: Floats, choice: bool) -> tuple[Floats, Floats | None, NDArray[np.intp]]:

@@ -34,6 +34,7 @@ from policykd.exports.layers import (
     Parallel,
     Residual,
     Stateless,
+    Tree,
     footprint_of,
     width_after,
 )
@@ -43,7 +44,7 @@ from policykd.spine.types import Footprint
 
 __all__ = [
     "Activate", "Array", "ChannelsFirst", "Conv", "Dense", "Feed", "Floats", "Graph", "Head", "Law", "Layer",
-    "Normalise", "Parallel", "Port", "Residual", "Result", "Stateless",
+    "Normalise", "Parallel", "Port", "Residual", "Result", "Stateless", "Tree",
 ]  # fmt: skip
 
 Array = NDArray[Any]

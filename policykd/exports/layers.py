@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from policykd.exports.gru import Gru
 from policykd.spine.types import Footprint
+from policykd.students.nodes import Nodes
 
 Floats = NDArray[np.float32]
 
@@ -87,7 +88,14 @@ class Parallel:
     parts: tuple[tuple[int, int, tuple[Stateless, ...]], ...]
 
 
-Stateless = Normalise | Dense | Activate | ChannelsFirst | Conv | Residual | Parallel
+@dataclass(frozen=True, eq=False)
+class Tree:
+    """A decision tree: what its leaf holds, for each row."""
+
+    nodes: Nodes
+
+
+Stateless = Normalise | Dense | Activate | ChannelsFirst | Conv | Residual | Parallel | Tree
 Layer = Stateless | Gru
 
 
@@ -121,6 +129,8 @@ def footprint_of(layers: tuple[Layer, ...]) -> Footprint:
         elif isinstance(layer, Dense | Conv):
             params += layer.weight.size + layer.bias.size
             macs += layer.weight.size * (int(np.prod(layer.out)) if isinstance(layer, Conv) else 1)
+        elif isinstance(layer, Tree):
+            params += layer.nodes.footprint.params
         elif isinstance(layer, Gru):
             params, macs = params + layer.params, macs + layer.macs
     return Footprint(params, constants, macs)
@@ -140,6 +150,8 @@ def arrays_of(layers: tuple[Layer, ...]) -> dict[str, NDArray[Any]]:
             found |= {f"layer {name} weight": layer.weight, f"layer {name} bias": layer.bias}
         elif isinstance(layer, Gru):
             found |= layer.arrays
+        elif isinstance(layer, Tree):
+            found |= {f"layer {name} {part}": values for part, values in layer.nodes.arrays().items()}
         elif isinstance(layer, Normalise):
             of = "normaliser" if name == "0" else f"normaliser {name}"
             found |= {f"{of} mean": layer.mean, f"{of} scale": layer.scale}
@@ -147,13 +159,16 @@ def arrays_of(layers: tuple[Layer, ...]) -> dict[str, NDArray[Any]]:
 
 
 def statistics_of(layers: tuple[Layer, ...], width: int) -> tuple[Floats, Floats]:
-    """Mean and scale of each input, [F] each, by the normaliser that it comes to first; 0 and 1 where there is none."""
+    """Mean and scale of each input, [F] each, by the normaliser that it comes to first, or by what a tree
+    compares it with; 0 and 1 where there is neither."""
     mean, scale = np.zeros(width, np.float32), np.ones(width, np.float32)
     if not layers:
         return mean, scale
     first, *rest = layers
     if isinstance(first, Normalise):
         return np.repeat(first.mean, first.repeat), np.repeat(first.scale, first.repeat)
+    if isinstance(first, Tree):
+        return _statistics_of_tree(first.nodes, mean, scale)
     if isinstance(first, ChannelsFirst):
         shape = (first.channels, first.height, first.width)
         inner = statistics_of(tuple(rest), width)
@@ -164,6 +179,15 @@ def statistics_of(layers: tuple[Layer, ...], width: int) -> tuple[Floats, Floats
     if isinstance(first, Parallel):
         for begin, end, part in first.parts:
             mean[begin:end], scale[begin:end] = statistics_of(part, end - begin)
+    return mean, scale
+
+
+def _statistics_of_tree(nodes: Nodes, mean: Floats, scale: Floats) -> tuple[Floats, Floats]:
+    """About its thresholds, so that draws fall on both sides of them."""
+    for feature in np.unique(nodes.feature):
+        own = nodes.threshold[nodes.feature == feature].astype(np.float64)
+        mean[feature] = own.mean()
+        scale[feature] = 1.0 / max(float(own.std()), 0.1 * abs(float(own.mean())), 1e-3)
     return mean, scale
 
 
@@ -183,6 +207,9 @@ def _width_after(layer: Layer, width: int, name: str) -> int:
     elif isinstance(layer, Gru):
         _check(layer.inputs.shape == (3 * layer.size, width), name, layer, width)
         return layer.size
+    elif isinstance(layer, Tree):
+        layer.nodes.check(width)
+        return int(layer.nodes.value.shape[1])
     elif isinstance(layer, Residual):
         _check(width_after(layer.layers, width, f"{name}_") == width, name, layer, width)
     elif isinstance(layer, Parallel):
@@ -221,4 +248,6 @@ def _sizes(layer: Layer) -> str:
         return f"columns {', '.join(f'{begin} to {end}' for begin, end, _ in layer.parts) or 'none'}"
     if isinstance(layer, Residual):
         return f"{len(layer.layers)} layers that keep the size"
+    if isinstance(layer, Tree):
+        return f"{len(layer.nodes)} inner nodes"
     return " x ".join(map(str, vars(layer).values()))

@@ -8,7 +8,8 @@ from torch.nn.functional import conv2d
 
 from policykd.exports.gru import Gru
 from policykd.exports.gru_module import GruModule
-from policykd.exports.layers import Activate, ChannelsFirst, Conv, Dense, Layer, Normalise, Parallel, Residual
+from policykd.exports.layers import Activate, ChannelsFirst, Conv, Dense, Layer, Normalise, Parallel, Residual, Tree
+from policykd.exports.tree_products import products_of
 
 
 def module_of(layer: Layer) -> nn.Module:
@@ -99,7 +100,30 @@ class _Parallel(nn.Module):
         return torch.cat([part(x[:, begin:end]) for (begin, end), part in parts], -1)
 
 
+class _Tree(nn.Module):
+    def __init__(self, layer: Tree) -> None:
+        super().__init__()
+        nodes, products = layer.nodes, products_of(layer.nodes)
+        self.register_buffer("value", torch.from_numpy(nodes.value.copy()))
+        self.value: Tensor
+        if len(nodes):
+            self.register_buffer("feature", torch.from_numpy(nodes.feature.copy()))
+            self.register_buffer("threshold", torch.from_numpy(nodes.threshold.copy()))
+            self.register_buffer("ways", torch.from_numpy(products.ways))
+            self.register_buffer("reached", torch.from_numpy(products.reached))
+        self.feature: Tensor
+        self.threshold: Tensor
+        self.ways: Tensor
+        self.reached: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(self.value) == 1:
+            return self.value.expand(x.shape[0], -1).clone()
+        noes = (x[:, self.feature] > self.threshold).to(x.dtype)
+        return (noes @ self.ways > self.reached).to(x.dtype) @ self.value
+
+
 _MODULES: dict[type, type[nn.Module]] = {
     Normalise: _Normalise, Dense: _Dense, Activate: _Activate, ChannelsFirst: _ChannelsFirst, Conv: _Conv,
-    Residual: _Residual, Parallel: _Parallel, Gru: GruModule,
+    Residual: _Residual, Parallel: _Parallel, Gru: GruModule, Tree: _Tree,
 }  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 from policykd.exports.graph import Activate, Dense, Graph, Head, Layer, Normalise, Port
 from policykd.exports.gru import Gru
 from policykd.exports.interface import START, STATE_IN, STATE_OUT
-from policykd.exports.layers import arrays_of
+from policykd.exports.layers import Tree, arrays_of
 from policykd.exports.of_conv import layers_of
 from policykd.spine.errors import InputError
 from policykd.spine.packing import Leaf, Packing
@@ -19,6 +19,7 @@ from policykd.students.conv import ConvStudent
 from policykd.students.gru import GruStudent
 from policykd.students.mlp import MlpStudent
 from policykd.students.student import Student
+from policykd.students.tree import TreeStudent
 
 OBSERVATION = "obs"
 _TAKEN = frozenset({"action", "action_masks", "noise", "logits", "mean", "log_std"})
@@ -27,11 +28,11 @@ _OF_MEMORY = frozenset({STATE_IN, STATE_OUT, START})
 
 def exportable(student: Student, source: str) -> Student:
     """The student, where it has a graph; InputError, which calls it `source`, for a kind that has none."""
-    if isinstance(student, MlpStudent | GruStudent | ConvStudent):
+    if isinstance(student, MlpStudent | GruStudent | ConvStudent | TreeStudent):
         return student
     raise InputError(
-        f"{source}: is a student of kind {student.kind}, and this version exports students of kind mlp, gru, cnn and "
-        "multi; it acts in Python, with load_student(FILE).predict(observation, state, episode_start)"
+        f"{source}: is a student of kind {student.kind}, and this version exports students of kind mlp, gru, cnn, "
+        "multi and tree; it acts in Python, with load_student(FILE).predict(observation, state, episode_start)"
     )
 
 
@@ -98,6 +99,8 @@ def _name(leaf: Leaf) -> str:
 def _layers(student: Student) -> Sequence[Layer]:
     if isinstance(student, ConvStudent):
         return layers_of(student)
+    if isinstance(student, TreeStudent):
+        return [Tree(student.nodes)]
     normaliser = student.normaliser
     layers: list[Layer] = [Normalise(normaliser.mean, normaliser.scale, float(normaliser.limit))]
     if isinstance(student, GruStudent):

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from policykd.exports.layers import Activate, ChannelsFirst, Conv, Dense, Normalise, Parallel, Residual, Stateless
+from policykd.exports.layers import Activate, ChannelsFirst, Conv, Dense, Normalise, Parallel, Residual, Stateless, Tree
+from policykd.exports.tree_products import products_of
 
 LARGEST = float(np.finfo(np.float32).max)
 """In place of infinity, which readers of ONNX files need not take."""
@@ -61,6 +62,8 @@ def layer_nodes(nodes: Nodes, index: str, layer: Stateless, x: str, output: str 
     if isinstance(layer, ChannelsFirst):
         x = _shaped(nodes, x, f"pixels_{index}", layer.height, layer.width, layer.channels)
         return _flat(nodes, nodes.made("Transpose", [x], f"planes_{index}", perm=[0, 3, 1, 2]), index)
+    if isinstance(layer, Tree):
+        return _tree(nodes, index, layer, x)
     if isinstance(layer, Conv):
         return _conv(nodes, index, layer, x)
     if isinstance(layer, Residual):
@@ -86,6 +89,19 @@ def _conv(nodes: Nodes, index: str, layer: Conv, x: str) -> str:
     x = _shaped(nodes, x, f"image_{index}", layer.weight.shape[1], layer.height, layer.width)
     steps = {"kernel_shape": list(layer.weight.shape[2:]), "strides": [layer.stride] * 2, "pads": [layer.padding] * 4}
     return _flat(nodes, nodes.made("Conv", [x, weight, bias], f"conv_{index}", **steps), index)
+
+
+def _tree(nodes: Nodes, index: str, layer: Tree, x: str) -> str:
+    """`policykd.exports.tree_products`; a single leaf as a product with nothing."""
+    tree, products = layer.nodes, products_of(layer.nodes)
+    value = nodes.weight(f"value_{index}", tree.value)
+    asked = nodes.weight(f"feature_{index}", tree.feature, np.int64)
+    ways, reached = nodes.weight(f"ways_{index}", products.ways), nodes.weight(f"reached_{index}", products.reached)
+    numbers = nodes.made("Gather", [x, asked], f"asked_{index}", axis=1)
+    beyond = nodes.made("Greater", [numbers, nodes.weight(f"threshold_{index}", tree.threshold)], f"beyond_{index}")
+    noes = nodes.made("Cast", [beyond], f"noes_{index}", to=1)
+    here = nodes.made("Greater", [nodes.made("MatMul", [noes, ways], f"way_{index}"), reached], f"here_{index}")
+    return nodes.made("MatMul", [nodes.made("Cast", [here], f"leaf_{index}", to=1), value], f"tree_{index}")
 
 
 def _parallel(nodes: Nodes, index: str, layer: Parallel, x: str) -> str:

@@ -22,6 +22,7 @@ from policykd.exports.graph import (
     Residual,
     Result,
     Stateless,
+    Tree,
 )
 from policykd.exports.gru import Gru, advanced, begun
 from policykd.spine.masks import masked_logits
@@ -52,6 +53,8 @@ def features(port: Port, values: Array) -> Array:
 
 def apply(layer: Stateless, x: Array) -> Array:
     """One layer on [B, in], in the dtype of `x`."""
+    if isinstance(layer, Tree):  # float32 went in, so the comparisons are those of float32
+        return layer.nodes.outputs(x).astype(x.dtype)
     return _applied(layer, x) if isinstance(layer, Normalise | Dense | Activate) else _of_image(layer, x)
 
 

@@ -17,7 +17,7 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 from torch import nn
 
-from policykd.exports.graph import Activate, Conv, Dense, Floats, Graph, Normalise, Parallel, Port
+from policykd.exports.graph import Activate, Conv, Dense, Floats, Graph, Normalise, Parallel, Port, Tree
 from policykd.spine.errors import InputError
 from policykd.spine.spaces import decode_space
 
@@ -114,6 +114,11 @@ def _problem_of_layers(graph: Graph) -> str:
         return (
             "the student has a memory (student.kind=gru), and stable-baselines3 has no policy with a GRU "
             "(RecurrentPPO's is an LSTM); choose onnx, c or torch"
+        )
+    if any(isinstance(layer, Tree) for layer in graph.layers):
+        return (
+            "the student is a decision tree (student.kind=tree), and policies of stable-baselines3 are networks; "
+            "choose c, json, onnx or torch"
         )
     if any(isinstance(layer, Conv | Parallel) for layer in graph.layers):
         return (

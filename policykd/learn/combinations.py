@@ -18,7 +18,8 @@ def refuse_combinations(config: Config, teacher: Teacher) -> None:
     for name, on in (("progressive", config.progressive.on), ("tasks", bool(config.tasks))):
         if on and command is not None:  # which that command has set, behind the back of the schema
             raise InputError(f"{name}: policykd {command} has no use for it: use policykd distill")
-    weigh_by(config.data.weighting, teacher.distribution)
+    if config.data.weighting != "auto":
+        weigh_by(config.data.weighting, teacher.distribution)
     refuse_undefined(config.loss.kind, teacher.distribution)
     if config.augment.active:
         view = View.of(config.student.keys, teacher.observation_space, teacher.packing)

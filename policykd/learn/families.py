@@ -12,6 +12,7 @@ from policykd.data.records import RecordDataset, Records
 from policykd.data.sequences import SequenceDataset
 from policykd.learn.labels import label_width
 from policykd.learn.session import Session
+from policykd.learn.trees import require_packages
 from policykd.loss.weighting import weigh_by
 from policykd.spine.config.student import StudentConfig
 from policykd.spine.errors import InputError
@@ -23,20 +24,27 @@ from policykd.students.encoders import is_picture
 from policykd.students.family import Family
 from policykd.students.gru import GruStudent
 from policykd.students.mlp import MlpStudent
+from policykd.students.nodes import Nodes
 from policykd.students.parted import PartedFamily
 from policykd.students.recurrent import GruFamily
 from policykd.students.spec import MemberSpec
 from policykd.students.student import Student
+from policykd.students.tree import TreeStudent
+from policykd.students.tree_family import TreeFamily
 from policykd.students.view import View
 from policykd.teachers.base import Teacher
+
+AnyFamily = Family | PartedFamily | TreeFamily
 
 MAX_INPUTS = 8192  # of a student: the labelled states of a run lie in memory
 _MAX_BYTES = 4 * MAX_INPUTS  # of one state as it is kept
 
 
-def family_of(session: Session, specs: Sequence[MemberSpec]) -> Family | PartedFamily:
+def family_of(session: Session, specs: Sequence[MemberSpec]) -> AnyFamily:
     """The family of these members, untrained."""
     config, distribution, packing = session.config, session.teacher.distribution, session.view.packing
+    if config.student.kind == "tree":
+        return TreeFamily(specs, packing.n_features, distribution, device=config.device)
     where: dict[str, Any] = {"root_seed": config.seed, "device": config.device}
     if config.student.kind == "gru":
         return GruFamily(specs, packing.n_features, distribution, **where)
@@ -54,15 +62,18 @@ def dataset_of(session: Session) -> Dataset | SequenceDataset:
         return SequenceDataset(packing.n_features, *bounds)
     images = sees_images(config.student.kind)
     dataset = RecordDataset(packing, *bounds) if images else Dataset(packing.n_features, *bounds)
+    assert config.data.weighting != "auto"  # settled by `policykd.learn.defaults`
     distribution = session.teacher.distribution
     weigh = weigh_by(config.data.weighting, distribution)
     dataset.weigh = None if weigh is None else lambda labels: weigh(labels[..., : distribution.n_params])
     return dataset
 
 
-def student_of(family: Family | PartedFamily, member: int, shared: dict[str, Any]) -> Student:
+def student_of(family: AnyFamily, member: int, shared: dict[str, Any]) -> Student:
     """The member as it is, with what all members share."""
     own = {**shared, "log_std": family.member_log_std(member)}
+    if isinstance(family, TreeFamily):
+        return TreeStudent(nodes=family.nodes(member), **own)
     if isinstance(family, Family):
         return MlpStudent(layers=tuple(family.member_layers(member)), activation=family.activation, **own)
     if isinstance(family, ConvFamily):
@@ -70,9 +81,7 @@ def student_of(family: Family | PartedFamily, member: int, shared: dict[str, Any
     return GruStudent(parts=family.member_parts(member), **own)
 
 
-def student_with(
-    family: Family | PartedFamily, spec: MemberSpec, weights: Mapping[str, Tensor], shared: dict[str, Any]
-) -> Student:
+def student_with(family: AnyFamily, spec: MemberSpec, weights: Mapping[str, Tensor], shared: dict[str, Any]) -> Student:
     """A student of this architecture with these weights, by the names of `Student.weights`."""
     if isinstance(family, Family):
         count = len(weights) // 2
@@ -80,6 +89,8 @@ def student_with(
         return MlpStudent(layers=layers, activation=family.activation, **shared)
     if isinstance(family, ConvFamily):
         return ConvStudent(plan=family.plan_of(spec), parts=dict(weights), **shared)
+    if isinstance(family, TreeFamily):
+        return TreeStudent(nodes=Nodes.from_arrays({name: part.numpy() for name, part in weights.items()}), **shared)
     return GruStudent(parts=dict(weights), **shared)
 
 
@@ -97,6 +108,8 @@ def _grey(packing: Packing) -> str:
 def refuse_unfit(config: StudentConfig, teacher: Teacher) -> None:
     """InputError where students of this kind cannot see what they would of the teacher's environment."""
     view, kind = View.of(config.keys, teacher.observation_space, teacher.packing), config.kind
+    if kind == "tree":
+        require_packages()
     packing, seen = view.packing, describe_space(view.space)[:80]
     pictures = sum(map(is_picture, packing.leaves))
     if kind == "cnn" and not (pictures and len(packing.leaves) == 1):

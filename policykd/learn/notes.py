@@ -39,6 +39,8 @@ def _sizes(config: Config, teacher: Teacher) -> list[str]:
     line = f"student: the smallest has {smallest:,} parameters, no fewer than the teacher's {theirs:,}"
     if sees_images(config.student.kind):
         return [f"{line}: choose a smaller student.channels, student.width or student.depth"]
+    if config.student.kind == "tree":
+        return [f"{line}: choose fewer student.leaves"]
     if config.student.kind == "gru":
         return [f"{line}: choose a smaller student.width"]
     linear = params(MemberSpec(0, 0, 0))

@@ -196,8 +196,7 @@ def frontier(
         chosen = index == distilled.member
         members.append(
             {
-                "width": spec.width,
-                "depth": spec.depth,
+                **({"leaves": spec.leaves} if spec.leaves else {"width": spec.width, "depth": spec.depth}),
                 "seed": spec.seed,
                 **({"channels": spec.channels} if spec.channels else {}),
                 **{name: own for name in ("temperature", "alpha") if (own := getattr(spec, name)) is not None},

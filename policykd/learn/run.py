@@ -33,14 +33,16 @@ from policykd.spine.stop import StopFlag
 from policykd.spine.tracker import Fanout, TensorBoardTracker, Tracker
 from policykd.spine.wrappers import views_of
 from policykd.students.load import load_student
+from policykd.students.rules import rules_of
 from policykd.students.spec import members_of
 from policykd.students.student import Student
+from policykd.students.tree import TreeStudent
 from policykd.teachers.base import Teacher
 from policykd.teachers.ensemble import teachers_of
 
 Outcome = TypeVar("Outcome")
 
-STUDENT = "student.safetensors"
+STUDENT, RULES = "student.safetensors", "rules.txt"
 ASKED = "asked.yaml"
 """The configuration of a run of several tasks before anything was settled: each settles what is open for itself."""
 
@@ -218,6 +220,8 @@ def conclude(
     size = save_artifact(path, *student.to_artifact())
     result = build_result(session, proved, size) | more
     write_json(session.folder.path / "analysis.json", analysed(session, student))
+    if isinstance(student, TreeStudent):
+        write_atomic(session.folder.path / RULES, rules_of(student).encode())
     for name, document in documents(result).items():
         write_json(session.folder.path / name, document)
     session.work.tracker.hparams(session.config.model_dump(mode="json"), _final(result))

@@ -9,9 +9,8 @@ import numpy as np
 from torch import Tensor
 
 from policykd.evaluation.episodes import policy_actor, run_episodes
+from policykd.learn.families import AnyFamily
 from policykd.learn.session import Session
-from policykd.students.family import Family
-from policykd.students.parted import PartedFamily
 
 if TYPE_CHECKING:
     from policykd.learn.states import LearningState
@@ -31,7 +30,7 @@ class Selection:
     returns: dict[int, list[float]] = field(default_factory=dict)
     snapshots: dict[int, Tensor] = field(default_factory=dict)
 
-    def best(self, family: Family | PartedFamily) -> Choice:
+    def best(self, family: AnyFamily) -> Choice:
         """The highest mean return; among equals the smaller member, then the later round."""
 
         def rank(choice: Choice) -> tuple[float, int, int]:

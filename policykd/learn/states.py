@@ -17,26 +17,29 @@ from policykd.data.records import RecordDataset
 from policykd.data.sequences import SequenceDataset
 from policykd.evaluation.agreement import agreement
 from policykd.learn.augment import Augment
-from policykd.learn.families import dataset_of, family_of, student_of, student_with
+from policykd.learn.families import AnyFamily, dataset_of, family_of, student_of, student_with
 from policykd.learn.held_out import HeldOut, held_rows
 from policykd.learn.offline import stored_states
 from policykd.learn.selection import Selection
 from policykd.learn.session import Session
 from policykd.learn.targets import family_loss
+from policykd.learn.trees import TreeFitter
 from policykd.learn.update import Learner
 from policykd.rollout.kernels import Members
 from policykd.rollout.recurrent import GruMembers
+from policykd.rollout.trees import TreeMembers
 from policykd.spine.errors import InputError
 from policykd.spine.types import Array
 from policykd.students.convolved import ConvFamily
 from policykd.students.encoders import normaliser_places
 from policykd.students.family import Family
 from policykd.students.normaliser import Normaliser
-from policykd.students.parted import PartedFamily
 from policykd.students.recurrent import GruFamily
 from policykd.students.spec import MemberSpec, members_of
 from policykd.students.student import Student
 from policykd.students.subset import carried, subset
+from policykd.students.tree import no_normaliser
+from policykd.students.tree_family import TreeFamily
 from policykd.teachers.normalize import Normalizer
 
 
@@ -54,8 +57,8 @@ class LearningState:
     """Everything that a round changes. `normaliser` is None until round 0 has been seen, unless the teacher has one."""
 
     session: Session
-    family: Family | PartedFamily
-    learner: Learner
+    family: AnyFamily
+    learner: Learner | TreeFitter
     dataset: Dataset | SequenceDataset
     normaliser: Normaliser | None
     selection: Selection
@@ -76,11 +79,13 @@ class LearningState:
         assert n_envs % len(crew) == 0
         return crew.repeat(n_envs // len(crew))
 
-    def actors(self, n_envs: int) -> Members | GruMembers | None:
+    def actors(self, n_envs: int) -> Members | GruMembers | TreeMembers | None:
         """How the members act: raw observations [N, *O] to parameters [N, P], each slot by its driver."""
         if self.normaliser is None:
             return None
         assert n_envs % len(self.driving) == 0
+        if isinstance(self.family, TreeFamily):
+            return TreeMembers(self.family, self.session.view)
         family = self.family if self.crew is None else subset(self.family, self.crew)[0]
         if isinstance(family, GruFamily):
             return GruMembers(family, self.normaliser, self.session.view, n_envs)
@@ -89,6 +94,7 @@ class LearningState:
 
     def shed(self, keep: Sequence[int]) -> None:
         """Goes on with the members `keep` alone: they learn as if the others had never been there."""
+        assert isinstance(self.learner, Learner) and not isinstance(self.family, TreeFamily)
         self.family, origin = subset(self.family, keep)
         self.learner = self.learner.replaced(self.family, origin, carried)
         self.learner.loss = self.learner.loss.among(sorted(keep))
@@ -106,7 +112,7 @@ class LearningState:
             normaliser = replace(normaliser, places=normaliser_places(self.session.view.packing))
             self.dataset.normaliser = normaliser
         self.normaliser = normaliser
-        if self.learner.augment is not None:
+        if isinstance(self.learner, Learner) and self.learner.augment is not None:
             self.learner.augment.normaliser = normaliser
 
     def inputs(self, rows: Tensor) -> Tensor:
@@ -224,7 +230,7 @@ class LearningState:
 
     def _params(self, member: int, inputs: Tensor) -> Tensor:
         """A member's parameters [M, P] for these inputs, of images a few at a time."""
-        assert isinstance(self.family, Family | ConvFamily)
+        assert isinstance(self.family, Family | ConvFamily | TreeFamily)
         own = self.family.member(member)
         if not isinstance(self.dataset, RecordDataset):
             return own(inputs)
@@ -237,6 +243,9 @@ def start(session: Session, specs: Sequence[MemberSpec] | None = None, rounds: i
     family = family_of(session, members_of(config.student, config.loss) if specs is None else specs)
     dataset = dataset_of(session)
     loss = family_loss(config.loss, family.specs, masked=teacher.masked)
+    if isinstance(family, TreeFamily):
+        plain = no_normaliser(session.view.packing.n_features)
+        return LearningState(session, family, TreeFitter(family, loss), dataset, plain, Selection())
     learner = Learner(family, loss, config.update, rounds or config.rollout.rounds)
     if config.augment.active:
         learner.augment = Augment(config.augment, session.view.packing, teacher)

@@ -10,6 +10,7 @@ from policykd.learn.session import Session
 from policykd.learn.states import Fresh, LearningState
 from policykd.learn.update import UpdateMetrics
 from policykd.rollout.schedules import beta_schedule
+from policykd.students.spec import MemberSpec
 
 
 def trace_round(
@@ -24,9 +25,9 @@ def trace_round(
     config, tracker = session.config, session.work.tracker
     names = member_names(state)
     for m in metrics:
-        values = {"update/learning_rate": m.learning_rate}
+        values = {} if m.learning_rate is None else {"update/learning_rate": m.learning_rate}
         values |= {f"loss/{config.loss.kind}{name}": value for name, value in zip(names, m.loss, strict=True)}
-        values |= {f"update/grad_norm{name}": value for name, value in zip(names, m.grad_norm, strict=True)}
+        values |= {f"update/grad_norm{name}": value for name, value in zip(names, m.grad_norm, strict=False)}
         tracker.scalars(values, m.update)
     values = {"data/states": float(len(state.dataset))}
     if len(visited["params"]):
@@ -58,16 +59,19 @@ def _rollout(session: Session, state: LearningState, index: int) -> dict[str, fl
 
 
 def member_names(state: LearningState) -> list[str]:
-    """`` for the single student of a distillation, else `/d2_w16_s0` and so on, of convolutions `/c8_d1_w32_s0`, and
-    `/d2_w16_t4_s0` where members differ in their temperature; in a search the last member of a generation keeps its
-    name."""
+    """`` for the single student of a distillation, else `/d2_w16_s0` and so on, of convolutions `/c8_d1_w32_s0`, of
+    trees `/l16_s0`, and `/d2_w16_t4_s0` where members differ in their temperature; in a search the last member of a
+    generation keeps its name."""
     if len(state.family) == 1 and state.session.config.search is None:
         return [""]
-    return [
-        "/"
-        + "_".join([*([f"c{s.channels}"] if s.channels else []), f"d{s.depth}", f"w{s.width}", *s.taught, f"s{s.seed}"])
-        for s in state.family.specs
-    ]
+    return [f"/{_member_name(spec)}" for spec in state.family.specs]
+
+
+def _member_name(spec: MemberSpec) -> str:
+    if spec.leaves:
+        return f"l{spec.leaves}_s{spec.seed}"
+    maps = [f"c{spec.channels}"] if spec.channels else []
+    return "_".join([*maps, f"d{spec.depth}", f"w{spec.width}", *spec.taught, f"s{spec.seed}"])
 
 
 def _returns(

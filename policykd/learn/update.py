@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -33,12 +33,13 @@ _CHECKS = 4  # times a round that figures are read back from the device
 
 @dataclass(frozen=True)
 class UpdateMetrics:
-    """Figures of one stretch of updates: `update` counts from the run's start; loss and grad_norm per member [S]."""
+    """Figures of one stretch of updates: `update` counts from the run's start; loss and grad_norm per member [S]. What
+    descends no gradient has neither rate nor norms."""
 
     update: int
-    learning_rate: float
     loss: list[float]
-    grad_norm: list[float]
+    learning_rate: float | None = None
+    grad_norm: list[float] = field(default_factory=list)
 
 
 class Learner:
@@ -233,7 +234,7 @@ class Learner:
                     f"{name} is not finite in update {update} of {which}; lower update.learning_rate or set "
                     "update.max_grad_norm"
                 )
-        return UpdateMetrics(update, self.learning_rate(update), loss.tolist(), norms.tolist())
+        return UpdateMetrics(update, loss.tolist(), self.learning_rate(update), norms.tolist())
 
 
 def _adam(flat: Tensor, grad: Tensor, moments: tuple[Tensor, Tensor], steps: Tensor, learning_rate: float) -> None:

@@ -11,6 +11,7 @@ from policykd.report.table import count, figure
 
 _WIDTH, _HEIGHT = 380, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 12, 34
+_NAMES, _ROW = 110, 21  # of bars that have names: room for these, and height of a row
 
 Point = tuple[float, float]
 
@@ -54,8 +55,11 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
     return found
 
 
-def bars(heights: Sequence[float], tips: Sequence[str], ends: tuple[str, str], title: str) -> Safe:
-    """Bars from 0 upwards; `tips` are shown when the pointer rests on one, `ends` stand below the first and last."""
+def bars(
+    heights: Sequence[float], tips: Sequence[str], ends: tuple[str, str], title: str, *, shares: bool = True
+) -> Safe:
+    """Bars from 0 upwards, of `shares` or of other numbers; `tips` are shown when the pointer rests on one, `ends`
+    stand below the first and last."""
     frame = Frame((0, len(heights)), (0, max(*heights, 0.0) or 1.0))
     marks = []
     for index, (height, tip) in enumerate(zip(heights, tips, strict=True)):
@@ -65,8 +69,26 @@ def bars(heights: Sequence[float], tips: Sequence[str], ends: tuple[str, str], t
         marks.append(element("rect", element("title", tip), class_="bar", **place))
     first = element("text", ends[0], x=_LEFT, y=_HEIGHT - 12, class_="tick")
     last = element("text", ends[1], x=_WIDTH - _RIGHT, y=_HEIGHT - 12, class_="tick end")
-    share = frame.y[1] <= 1.0
-    return _svg(title, _levels(frame, _percent if share else figure), marks, first, last)
+    as_percent = shares and frame.y[1] <= 1.0
+    return _svg(title, _levels(frame, _percent if as_percent else figure), marks, first, last)
+
+
+def ranked(rows: Sequence[tuple[str, float, float]], names: tuple[str, str], title: str) -> Safe:
+    """Two bars from the left for each name, the second thinner and in the teacher's colour, the longest of all across
+    the whole room; `names` say what they are when the pointer rests on one."""
+    most = max([*(max(first, second) for _, first, second in rows), 1e-12])
+    room, marks = _WIDTH - _NAMES - 44, list[Safe]()
+    for index, (name, *pair) in enumerate(rows):
+        top = _TOP + index * _ROW
+        marks.append(element("text", name, x=_NAMES - 8, y=_px(top + 12), class_="tick end"))
+        for value, who, kind, (down, height) in zip(pair, names, ("bar", "bar second"), ((0, 9), (10, 4)), strict=True):
+            width = max(value, 0.0) / most * room
+            tip = element("title", f"{name}, {who}: {figure(value)}")
+            place = {"x": _px(_NAMES), "y": _px(top + down), "width": _px(max(width, 0.5)), "height": _px(height)}
+            marks.append(element("rect", tip, class_=kind, **place))
+        end = _NAMES + max(pair[0], 0.0) / most * room + 4
+        marks.append(element("text", figure(pair[0]), x=_px(end), y=_px(top + 9), class_="tick"))
+    return _svg(title, marks, height=_TOP + len(rows) * _ROW + 4)
 
 
 def lines(curves: Sequence[Line], level: tuple[float, str] | None, title: str, *, as_percent: bool) -> Safe:
@@ -115,8 +137,8 @@ def _across(frame: Frame) -> list[Safe]:
     return found
 
 
-def _svg(title: str, *marks: Safe | Sequence[Safe]) -> Safe:
-    box = f"0 0 {_WIDTH} {_HEIGHT}"
+def _svg(title: str, *marks: Safe | Sequence[Safe], height: float = _HEIGHT) -> Safe:
+    box = f"0 0 {_WIDTH} {height}"
     return element("svg", element("title", title), *marks, viewBox=box, role="img", class_="chart")
 
 

@@ -86,7 +86,10 @@ class Member:
 
     @property
     def shape(self) -> str:
-        """`16x2`: width and depth, where they are known; of convolutions `c8 16x2`."""
+        """`16x2`: width and depth, where they are known; of convolutions `c8 16x2`, of trees `16 leaves`."""
+        leaves = number(self.says.get("leaves"))
+        if leaves is not None:
+            return f"{leaves:g} leaves"
         width, depth, channels = (number(self.says.get(name)) for name in ("width", "depth", "channels"))
         if width is None:
             return ""

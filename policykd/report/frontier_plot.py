@@ -119,14 +119,14 @@ def draw(frontier: Json | None, result: Json) -> Figure:
     return figure
 
 
-def save(figure: Figure, folder: Path) -> Picture:
-    """Writes frontier.png and frontier.svg. Call it inside `settings()`."""
+def save(figure: Figure, folder: Path, name: str = "frontier") -> Picture:
+    """Writes frontier.png and frontier.svg, or those of another name. Call it inside `settings()`."""
     vector, raster = io.BytesIO(), io.BytesIO()
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
     figure.savefig(vector, format="svg", metadata=nothing)
     figure.savefig(raster, format="png", dpi=_PNG_DPI, metadata={"Software": None})
-    write_atomic(folder / "frontier.svg", vector.getvalue())
-    write_atomic(folder / "frontier.png", raster.getvalue())
+    write_atomic(folder / f"{name}.svg", vector.getvalue())
+    write_atomic(folder / f"{name}.png", raster.getvalue())
     width, height = (round(inches * _PNG_DPI) for inches in figure.get_size_inches())
     return Picture(vector.getvalue().decode(), raster.getvalue(), (width, height))
 

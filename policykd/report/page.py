@@ -7,7 +7,17 @@ import hashlib
 from importlib import resources
 from pathlib import Path
 
-from policykd.report import again, disturbances, frontier_plot, members, pictures, sections
+from policykd.report import (
+    again,
+    disturbances,
+    frontier_plot,
+    members,
+    pictures,
+    sections,
+    sensitivity,
+    tree_picture,
+    tree_section,
+)
 from policykd.report.facts import Facts, read_facts
 from policykd.report.html import Safe, element, join
 from policykd.spine.files import write_atomic
@@ -19,7 +29,9 @@ _ANCHORS = (
     ("table", "members"),
     ("robust", "disturbances"),
     ("curves", "learning curves"),
+    ("tree", "the tree"),
     ("differences", "disagreement"),
+    ("sensitivity", "sensitivity"),
     ("configuration", "configuration"),
     ("environment", "versions"),
     ("commands", "commands"),
@@ -27,8 +39,8 @@ _ANCHORS = (
 
 
 def write_report(folder: Path) -> Path:
-    """Writes report.html, frontier.png and frontier.svg of the finished run in `folder`, and the picture for
-    TensorBoard; returns the page's path.
+    """Writes report.html, frontier.png and frontier.svg of the finished run in `folder`, of a decision tree tree.png
+    and tree.svg, and the picture for TensorBoard; returns the page's path.
 
     The same documents, versions and machine give the same bytes. Raises InputError where the folder holds no finished
     run, or cannot be written.
@@ -36,16 +48,18 @@ def write_report(folder: Path) -> Path:
     facts = read_facts(folder)
     with frontier_plot.settings():
         drawn = frontier_plot.save(frontier_plot.draw(facts.frontier, facts.result), folder)
+        student = tree_section.student_of(facts)
+        tree = None if student is None else frontier_plot.save(tree_picture.draw(student), folder, "tree").svg
     for old in folder.glob(f"events.out.tfevents.*{PICTURE_SUFFIX}"):
         old.unlink()
     write_picture(folder, "frontier", drawn.png, drawn.size, (folder / "result.json").stat().st_mtime)
     path = folder / "report.html"
-    write_atomic(path, page(facts, drawn.svg).encode())
+    write_atomic(path, page(facts, drawn.svg, tree).encode())
     return path
 
 
-def page(facts: Facts, svg: str) -> str:
-    """The page of a run, with the picture `svg` of its frontier."""
+def page(facts: Facts, svg: str, tree: str | None = None) -> str:
+    """The page of a run, with the picture `svg` of its frontier, and that of its `tree` where it has one."""
     script, style = _template("page.js"), _template("page.css")
     parts = {
         "picture": pictures.picture(facts, svg),
@@ -53,7 +67,9 @@ def page(facts: Facts, svg: str) -> str:
         "table": members.members_table(facts),
         "robust": disturbances.disturbances(facts),
         "curves": pictures.learning_curves(facts),
+        "tree": tree_section.tree(facts, tree),
         "differences": pictures.differences(facts),
+        "sensitivity": sensitivity.sensitivity(facts),
         "configuration": sections.configuration(facts),
         "environment": sections.environment(facts),
         "commands": again.commands(facts),

@@ -83,7 +83,8 @@ def _tracked_curves(facts: Facts) -> list[Safe]:
     own = any(len(one.curve) > 1 for one in facts.members)
     chosen = next((one.says for one in facts.members if one.status == "chosen"), {})
     maps = f"c{chosen['channels']}_" if "channels" in chosen else ""
-    key = maps + f"d{chosen.get('depth')}_w{chosen.get('width')}_s{chosen.get('seed')}"
+    sizes = f"l{chosen['leaves']}" if "leaves" in chosen else f"d{chosen.get('depth')}_w{chosen.get('width')}"
+    key = f"{maps}{sizes}_s{chosen.get('seed')}"
     found = []
     for name, heading, as_percent in _CURVES:
         matching = [curve for curve in facts.curves if curve.name == name]

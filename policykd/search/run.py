@@ -31,6 +31,11 @@ def shrink_config(config: Config) -> Config:
         raise InputError(
             f"student.seeds {config.student.seeds}: policykd shrink adds seeds where they decide: set search.seeds"
         )
+    if config.student.kind == "tree":
+        raise InputError(
+            "student.kind tree: policykd shrink searches networks; policykd distill with "
+            "'student.leaves=[4, 8, 16, 32]' grows trees of all these sizes at once and keeps the best"
+        )
     gate = config.gate if config.gate.keep is not None else config.gate.model_copy(update={"keep": KEEP})
     config = config.model_copy(update={"gate": gate, "search": config.search or SearchConfig()})
     refuse_shared_seeds(config, max(LADDER[-1], config.evaluate.select_episodes))

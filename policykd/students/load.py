@@ -15,13 +15,21 @@ from policykd.spine.errors import InputError, brief
 from policykd.spine.packing import Packing, packing_from_json
 from policykd.spine.types import Array
 from policykd.students.encoders import ConvPlan
+from policykd.students.nodes import Nodes
 from policykd.students.numpy_backend import NumpyGruStudent, NumpyStudent, gru_shapes
 from policykd.students.numpy_conv import NumpyConvStudent
+from policykd.students.numpy_tree import NumpyTreeStudent
 
 if TYPE_CHECKING:
     from policykd.students.student import Student
 
-_KINDS = {"mlp": NumpyStudent, "gru": NumpyGruStudent, "cnn": NumpyConvStudent, "multi": NumpyConvStudent}
+_KINDS: dict[str, type[NumpyStudent]] = {
+    "mlp": NumpyStudent,
+    "gru": NumpyGruStudent,
+    "cnn": NumpyConvStudent,
+    "multi": NumpyConvStudent,
+    "tree": NumpyTreeStudent,
+}
 _MAX_LAYERS, _MAX_BRANCHES = 1_000, 100_000
 _N_MEANS = {"Categorical": "n", "Bernoulli": "n", "DiagGaussian": "dim", "SquashedDiagGaussian": "dim"}
 
@@ -56,12 +64,14 @@ def load_student(
         from policykd.students.conv import ConvStudent
         from policykd.students.gru import GruStudent
         from policykd.students.mlp import MlpStudent
+        from policykd.students.tree import TreeStudent
 
         known: dict[str, type[Student]] = {
             "mlp": MlpStudent,
             "gru": GruStudent,
             "cnn": ConvStudent,
             "multi": ConvStudent,
+            "tree": TreeStudent,
         }
         return known[kind].from_artifact(tensors, document, device)
     except (
@@ -135,6 +145,8 @@ def _shapes_of(kind: str, architecture: dict[str, Any], packing: Packing, output
             raise _Misfit(f"its layers make a {plan.kind} of {plan.outputs} outputs, expected a {kind} of {outputs}")
         means = (plan.constants,)
         return {"normaliser.mean": means, "normaliser.scale": means, **plan.shapes}
+    if kind == "tree":
+        return _of_tree(architecture, packing.n_features, outputs)
     layers = _gru_ends(architecture) if kind == "gru" else [_pair(s) for s in architecture["layers"][:_MAX_LAYERS]]
     n_inputs = packing.n_features
     chained = all(a[1] == b[0] for a, b in pairwise(layers))
@@ -148,6 +160,15 @@ def _shapes_of(kind: str, architecture: dict[str, Any], packing: Packing, output
     for k, (i, o) in enumerate(layers):
         shapes[f"layers.{k}.weight"], shapes[f"layers.{k}.bias"] = (i, o), (o,)
     return shapes
+
+
+def _of_tree(architecture: dict[str, Any], n_inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
+    """Whether the arrays are a tree is checked where they are read."""
+    inputs, leaves, theirs = sizes_of([architecture[name] for name in ("inputs", "leaves", "outputs")])
+    if (inputs, theirs) != (n_inputs, outputs) or leaves < 1:
+        raise _Misfit(f"a tree of {inputs} inputs and {theirs} outputs does not fit to {n_inputs} and {outputs}")
+    normaliser = {"normaliser.mean": (n_inputs,), "normaliser.scale": (n_inputs,)}
+    return {**normaliser, **Nodes.shapes(leaves, outputs)}
 
 
 def _gru_ends(architecture: dict[str, Any]) -> list[tuple[int, int]]:

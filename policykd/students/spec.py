@@ -12,9 +12,10 @@ from policykd.spine.config.student import StudentConfig
 from policykd.spine.packing import Packing
 from policykd.spine.types import Footprint
 from policykd.students.encoders import planned
+from policykd.students.nodes import footprint_of
 
 Activation = Literal["tanh", "relu"]
-Kind = Literal["mlp", "gru", "cnn", "multi"]
+Kind = Literal["mlp", "gru", "cnn", "multi", "tree"]
 Conv = Literal["", "nature", "impala"]
 # The axes of an architecture, of each kind: fields of `MemberSpec`.
 _AXES: dict[Kind, tuple[str, ...]] = {
@@ -22,6 +23,7 @@ _AXES: dict[Kind, tuple[str, ...]] = {
     "gru": ("depth", "width"),
     "cnn": ("depth", "width", "channels"),
     "multi": ("depth", "width", "channels"),
+    "tree": ("leaves",),
 }
 
 
@@ -31,7 +33,7 @@ class MemberSpec:
 
     `kind` mlp: `depth` hidden layers of `width` units. gru: one recurrent layer of `width` units (depth 1), and a
     linear head. cnn, multi: convolutions of the kind `conv` with `channels` maps and more, and of what is no image a
-    layer of `width` units, before the layers of an mlp.
+    layer of `width` units, before the layers of an mlp. tree: at most `leaves` leaves, and no layers.
     """
 
     depth: int
@@ -42,6 +44,7 @@ class MemberSpec:
     conv: Conv = ""
     temperature: float | None = None  # of its loss, where members differ in it
     alpha: float | None = None  # share of its soft loss, where members differ in it
+    leaves: int = 0
 
     @property
     def architecture(self) -> tuple[int, ...]:
@@ -69,7 +72,7 @@ class MemberSpec:
     def from_row(cls, row: Sequence[int], kind: Kind, conv: Conv = "") -> MemberSpec:
         """The inverse of `row`."""
         axes: dict[str, int] = dict(zip((*_AXES[kind], "seed"), row, strict=True))
-        return cls(axes["depth"], axes["width"], axes["seed"], kind, axes.get("channels", 0), conv)
+        return cls(**{"depth": 0, "width": 0, **axes}, kind=kind, conv=conv)
 
     def within(self, other: MemberSpec) -> bool:
         """Whether it is as deep as the other, and no larger along any axis."""
@@ -87,6 +90,8 @@ class MemberSpec:
         if self.kind in ("cnn", "multi"):
             assert isinstance(observed, Packing)
             return planned(self, observed, n_outputs).footprint
+        if self.kind == "tree":
+            return footprint_of(self.leaves, n_outputs)
         n_inputs = observed if isinstance(observed, int) else observed.n_features
         if self.kind == "gru":
             macs = 3 * self.width * (n_inputs + self.width) + self.width * n_outputs
@@ -108,7 +113,9 @@ def conv_of(config: StudentConfig) -> Conv:
 
 def members_of(config: StudentConfig, loss: LossConfig | None = None) -> list[MemberSpec]:
     """Every width x depth x channels x seed, without repetition (a linear policy has no width); and where `loss` lists
-    several, x temperature x alpha."""
+    several, x temperature x alpha. Of trees every number of leaves x seed."""
+    if config.kind == "tree":
+        return _trees(config)
     widths = config.width if isinstance(config.width, list) else [config.width]
     depths = config.depth if isinstance(config.depth, list) else [config.depth]
     kind = kind_of(config)
@@ -123,4 +130,12 @@ def members_of(config: StudentConfig, loss: LossConfig | None = None) -> list[Me
         used = depth or kind == "multi"  # by hidden layers, or by the encoders of vectors
         spec = MemberSpec(depth, width if used else 0, seed, kind, maps, conv)
         specs |= {replace(spec, temperature=t, alpha=a) for t, a in product(temperatures, alphas)}
+    return sorted(specs)
+
+
+def _trees(config: StudentConfig) -> list[MemberSpec]:
+    every, specs = config.leaves if isinstance(config.leaves, list) else [config.leaves], set()
+    for leaves, seed in product(every, range(config.seeds)):
+        assert isinstance(leaves, int)  # settled by `policykd.learn.defaults`
+        specs.add(MemberSpec(0, 0, seed, "tree", leaves=leaves))
     return sorted(specs)

@@ -110,6 +110,18 @@ def analysis() -> dict[str, Any]:
             "quantiles": {"0": 0.0, "0.5": 0.69, "0.95": 1.2, "1": 1.3},
             "histogram": {"edges": [0.0, 0.65, 1.3], "count": [300, 600]},
         },
+        "by_entropy": {
+            "name": "entropy of the teacher",
+            "edges": [0.0, 0.65, 1.3],
+            "values": None,
+            "share": [0.02, 0.23],
+            "count": [300, 600],
+            "spread": 0.1,
+        },
+        "sensitivity": [
+            {"name": "obs[1]", "student": 0.5, "teacher": 0.4},
+            {"name": "obs[0]", "student": 0.0, "teacher": 0.25},
+        ],
         "disagreement": [
             {
                 "name": "position[0]",

@@ -14,6 +14,7 @@ from policykd.exports.c.layout import Layout
 from policykd.exports.c.nested import write_parallel, write_residual
 from policykd.exports.c.sums import add_products
 from policykd.exports.c.text import LARGEST, YOURS, constant, literal
+from policykd.exports.c.tree import write_tree
 from policykd.exports.graph import (
     Activate,
     Array,
@@ -25,6 +26,7 @@ from policykd.exports.graph import (
     Normalise,
     Parallel,
     Residual,
+    Tree,
 )
 from policykd.exports.gru import Gru
 from policykd.exports.interface import interface_of
@@ -117,6 +119,8 @@ def _layers(parts: _Parts, layers: tuple[Layer, ...], name: str = "") -> None:
             write_residual(parts, index, layer, partial(_layers, parts))
         elif isinstance(layer, Parallel):
             write_parallel(parts, index, layer, partial(_layers, parts))
+        elif isinstance(layer, Tree):
+            write_tree(parts, index, layer)
 
 
 def _features(parts: _Parts) -> None:

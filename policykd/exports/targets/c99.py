@@ -13,7 +13,7 @@ from policykd.exports.c.layout import INT32, Layout
 from policykd.exports.c.runtime import FILES, compiled
 from policykd.exports.c.selftest import SelfTest, write_selftest
 from policykd.exports.c.source import source_of
-from policykd.exports.graph import Graph
+from policykd.exports.graph import Graph, Tree
 from policykd.exports.interface import Interface, Runtime, interface_of
 from policykd.exports.targets.table import Options
 from policykd.exports.tolerance import Tolerance
@@ -97,7 +97,7 @@ def load(folder: Path, interface: Interface, facts: dict[str, Any]) -> Runtime:
 
 
 def _inside(graph: Graph) -> list[str]:
-    found = ["normaliser"]
+    found = [] if any(isinstance(layer, Tree) for layer in graph.layers) else ["normaliser"]
     if any(port.nvec for port in graph.ports):
         found.append("one-hot choices")
     if graph.head.kind == "numbers":

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from policykd.exports.graph import Array, Feed, Graph
+from policykd.exports.graph import Array, Feed, Graph, Tree
 from policykd.exports.interface import MASK, NOISE, START, STATE_IN, Interface, Runtime
 from policykd.exports.onnx_graph import model_of
 from policykd.exports.targets.table import Options
+from policykd.exports.tree_products import refuse_trees
 from policykd.spine.errors import InputError, brief
 from policykd.spine.files import write_atomic
 
@@ -61,6 +62,7 @@ def check(graph: Graph, options: Options) -> None:
                 f"onnx: the observation's entry {brief(port.name)!r} has no name or no numbers, which inputs need: "
                 "leave it out of the environment's observations, or rename it"
             )
+    refuse_trees(graph, "onnx", least=2)
     branches = graph.head.branches
     if len(set(branches)) > 1 and len(branches) > _MOST_BRANCHES:
         raise InputError(f"onnx: {len(branches)} choices of several sizes, expected at most {_MOST_BRANCHES}")
@@ -195,7 +197,7 @@ def _inside(graph: Graph) -> list[str]:
     action = graph.action
     bounded = action.kind == "clip" and any(map(math.isfinite, (*action.low, *action.high)))
     facts = {
-        "normaliser": True,
+        "normaliser": not any(isinstance(layer, Tree) for layer in graph.layers),
         "one-hot choices": any(port.nvec for port in graph.ports),
         "squash": graph.head.squash,
         "scale to the action bounds": action.kind == "unscale",

@@ -16,6 +16,7 @@ TARGETS = {
     "c": "c99",
     "torch": "torch_program",
     "sb3": "sb3_zip",
+    "json": "rules_json",
 }
 
 

@@ -12,6 +12,7 @@ from policykd.exports.interface import MASK, NOISE, START, STATE_IN, Interface, 
 from policykd.exports.module import GraphModule, input_dtype, inputs_of, named
 from policykd.exports.pickled import write_program
 from policykd.exports.targets.table import Options
+from policykd.exports.tree_products import refuse_trees
 from policykd.exports.trusted_loads import load_program
 from policykd.spine.errors import InputError, brief
 
@@ -40,7 +41,8 @@ _BATCH = 2  # of the example; torch.export takes 1 for a constant
 
 
 def check(graph: Graph, options: Options) -> None:
-    """Any graph can be a program."""
+    """Any graph can be a program, but for trees whose products would be too large."""
+    refuse_trees(graph, "torch")
 
 
 def write(graph: Graph, folder: Path, options: Options) -> dict[str, Any]:

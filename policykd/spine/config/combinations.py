@@ -12,10 +12,15 @@ from policykd.spine.config.student import StudentConfig
 
 def refuse_misfits(student: StudentConfig, data: DataConfig, loss: LossConfig, *, searching: bool) -> None:
     """Raises ValueError with the reason and the alternative."""
-    if student.kind == "gru" and data.weighting != "none":
+    if student.kind == "gru" and data.weighting not in ("auto", "none"):
         raise ValueError(
             f"data.weighting {data.weighting}: a gru learns whole sequences, whose states cannot be drawn one by one: "
             "use data.weighting=none"
+        )
+    if student.kind == "tree" and loss.model_copy(update={"q_temperature": "auto"}) != LossConfig():
+        raise ValueError(
+            "loss: a tree (student.kind tree) is grown on the teacher's actions and follows no loss: leave all of loss "
+            "but loss.q_temperature as it is, or choose another student.kind"
         )
     lists = [name for name in ("temperature", "alpha") if isinstance(getattr(loss, name), list)]
     if searching and (lists or loss.adapt != "none" or loss.hard_rounds):
@@ -40,8 +45,13 @@ def refuse_offline(data: DataConfig, rollout: RolloutConfig, robust: RobustConfi
 
 
 def refuse_augmented_sequences(student: StudentConfig, augment: AugmentConfig, *, together: bool) -> None:
-    """Raises ValueError for a student with a memory: what it remembers was made of the states that were visited; and
-    for one student of several tasks."""
+    """Raises ValueError for a student with a memory: what it remembers was made of the states that were visited; for a
+    tree, and for one student of several tasks."""
+    if student.kind == "tree" and augment.active:
+        raise ValueError(
+            "augment: a tree is fitted to the states as they are, and nothing is added to them: leave augment out, or "
+            "choose another student.kind"
+        )
     if student.kind == "gru" and augment.active:
         raise ValueError(
             "augment: a gru remembers what it saw, which single jittered states do not fit: use robust.noise with "
@@ -57,6 +67,8 @@ def refuse_held_out(student: StudentConfig, data: DataConfig, patience: int | No
         raise ValueError(f"update.patience {patience}: it waits for the loss on held-out states: set data.held_out")
     if student.kind == "gru":
         elsewhere = "with a gru, which learns whole sequences"
+    if student.kind == "tree":
+        elsewhere = "with a tree, which is fitted anew in every round"
     if data.held_out and (elsewhere or data.dir is not None):
         where = elsewhere or "with data.dir, whose states belong to no round"
         raise ValueError(f"data.held_out {data.held_out} is not there {where}: leave it out")

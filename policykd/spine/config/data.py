@@ -22,9 +22,10 @@ class DataConfig(Section):
     held_out: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """Share of each round's environments (at least one) whose states nobody learns from: the loss there shows
     over-fitting (docs/methods/held_out.md)."""
-    weighting: Literal["none", "q_gap", "confidence"] = "none"
+    weighting: Literal["auto", "none", "q_gap", "confidence"] = "auto"
     """How often a state is drawn, of discrete actions: q_gap, by how much the worst action there is worse than the
-    best (VIPER); confidence, by how sure the teacher is (docs/methods/weighting.md)."""
+    best (VIPER); confidence, by how sure the teacher is (docs/methods/weighting.md); auto: q_gap for trees,
+    else none."""
 
 
 class UpdateConfig(Section):

@@ -11,15 +11,18 @@ from policykd.spine.config.section import Auto, Positive, Section
 Width = Annotated[int, Field(ge=1, le=4096)]
 Depth = Annotated[int, Field(ge=0, le=8)]
 Channels = Annotated[int, Field(ge=1, le=512)]
+Leaves = Annotated[int, Field(ge=2, le=4096)]
 
 
 class StudentConfig(Section):
-    """The student's architecture. A list trains a family: every width x depth x channels x seed, on the same data."""
+    """The student's architecture. A list trains a family: every width x depth x channels x seed (of trees
+    leaves x seed), on the same data."""
 
-    kind: Literal["mlp", "linear", "gru", "cnn", "multi"] = "mlp"
+    kind: Literal["mlp", "linear", "gru", "cnn", "multi", "tree"] = "mlp"
     """mlp: `depth` hidden layers. linear: an mlp without any. gru: a memory of `width` numbers and a linear head, for
     what one observation does not tell. cnn: convolutions of an image. multi: of a Dict or Tuple, an encoder for each
-    entry: convolutions of an image, a layer of `width` units of anything else."""
+    entry: convolutions of an image, a layer of `width` units of anything else. tree: a decision tree of at most
+    `leaves` leaves, which can be read (docs/methods/trees.md; `policykd[tree]`)."""
     width: Auto | Width | Annotated[list[Width], Field(min_length=1)] = "auto"
     """Units of each hidden layer, and of each vector's encoder; numbers that a gru remembers."""
     depth: Depth | Annotated[list[Depth], Field(min_length=1)] = 2
@@ -30,8 +33,10 @@ class StudentConfig(Section):
     """Convolutions after Mnih et al. 2015, or residual blocks after Espeholt et al. 2018 (docs/students.md)."""
     channels: Auto | Channels | Annotated[list[Channels], Field(min_length=1)] | None = "auto"
     """Maps that the first convolution makes, the others make twice as many; null for students without images."""
+    leaves: Auto | Leaves | Annotated[list[Leaves], Field(min_length=1)] | None = "auto"
+    """Leaves that a tree may have, auto: 32; null for students of other kinds."""
     seeds: Positive = 1
-    """Members per architecture that differ by their initial weights."""
+    """Members per architecture that differ by their initial weights; trees, by the states that they are fitted to."""
     keys: Annotated[list[str], Field(min_length=1)] | None = None
     """Entries of a Dict observation that the student sees; without them all that the teacher sees."""
     wrappers: list[str | dict[str, dict[str, Any]]] = []
@@ -63,8 +68,17 @@ class StudentConfig(Section):
             raise ValueError(f"depth {self.depth}: a gru has one recurrent layer: set student.depth to 1")
         if self.kind == "gru" and self.activation != "tanh":
             raise ValueError(f"activation {self.activation} has no effect on a gru: set student.activation to tanh")
-        for name, nothing in (("conv", ("nature",)), ("channels", ("auto", None))):
-            if self.kind not in ("cnn", "multi") and (found := getattr(self, name)) not in nothing:
+        images = ("cnn", "multi")
+        networks = ("mlp", "gru", *images)
+        for name, nothing, kinds in (
+            ("conv", ("nature",), images),
+            ("channels", ("auto", None), images),
+            ("leaves", ("auto", None), ("tree",)),
+            ("width", ("auto",), networks),
+            ("depth", (2,), networks),
+            ("activation", ("tanh",), networks),
+        ):
+            if self.kind not in kinds and (found := getattr(self, name)) not in nothing:
                 kind = f"students of kind {self.kind}"
                 raise ValueError(
                     f"{name} {found} has no effect on {kind}: leave student.{name} out, or set it to "

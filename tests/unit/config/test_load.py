@@ -141,7 +141,7 @@ def test_all_mistakes_at_once_each_with_its_source(tmp_path):
         f"lr=[1: not readable as YAML: line 1, column 3: {flow}",
         "'foo.zip' is not an override: write key.sub=value (a teacher goes after --teacher)",
         f"{file}: teacher: found 5, expected text",
-        "student.kind: found {'x': 1}, expected mlp, linear, gru, cnn or multi",
+        "student.kind: found {'x': 1}, expected mlp, linear, gru, cnn, multi or tree",
         f"{file}: student.depth: found the text 'x', expected {DEPTH}",
         f"{file}: student.widht: unknown key; did you mean student.width?",
         "--keep: found 7.0, expected a number above 0 and at most 2 or null",

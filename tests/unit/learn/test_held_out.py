@@ -56,7 +56,7 @@ def test_a_run_ends_early_with_a_student_of_its_best_round(tmp_path) -> None:
     ("overrides", "says"),
     [
         (["update.patience=2"], "set data.held_out"),
-        (["data.held_out=0.1", "student.kind=gru"], "a gru learns whole sequences"),
+        (["data.held_out=0.1", "student.kind=gru"], "with a gru, which learns whole sequences"),
         (["data.held_out=0.1", "search.attempts=1"], "not there in a search"),
     ],
 )
