@@ -31,6 +31,14 @@ def shrink_config(config: Config) -> Config:
         raise InputError(
             f"student.seeds {config.student.seeds}: policykd shrink adds seeds where they decide: set search.seeds"
         )
+    for name in ("collect", "tune"):
+        if getattr(config, name) is not None:
+            raise InputError(f"{name}: a setting of policykd {name}, of no use to shrink: leave it out")
+    if config.data.dir is not None:
+        raise InputError(
+            f"data.dir {config.data.dir}: policykd shrink of this version collects its own data; policykd distill "
+            "learns from yours, and student.width=[4, 8, 16] trains many sizes at once"
+        )
     if config.student.wrappers:
         raise InputError("student.wrappers: policykd shrink of this version has no use for it; policykd distill has")
     gate = config.gate if config.gate.keep is not None else config.gate.model_copy(update={"keep": KEEP})
