@@ -50,7 +50,7 @@ def resolve(config: Config, info: TeacherInfo, teacher: TeacherPolicy, spec: Env
     student = student.model_copy(update={"width": width, "channels": channels})
     # of a search only some members drive at a time
     drivers = 1 if config.search is None or isinstance(config.rollout.n_envs, int) else config.search.drivers
-    members = len(members_of(student)) if config.search is None else drivers
+    members = len(members_of(student, config.loss)) if config.search is None else drivers
     update = {
         "env": config.env.model_copy(
             update={

@@ -179,6 +179,7 @@ def frontier(
                 "depth": spec.depth,
                 "seed": spec.seed,
                 **({"channels": spec.channels} if spec.channels else {}),
+                **{name: own for name in ("temperature", "alpha") if (own := getattr(spec, name)) is not None},
                 "params": size.params,
                 "constants": size.constants,
                 "macs": size.macs,

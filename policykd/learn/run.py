@@ -163,7 +163,7 @@ def distillation(session: Session) -> Run:
     distilled = distill(session)
     save_artifact(session.folder.path / STUDENT, *signed(session, distilled.student, {}).to_artifact())
     proof = prove(session, distilled.student)
-    specs = tuple(members_of(session.config.student))
+    specs = tuple(members_of(session.config.student, session.config.loss))
 
     def documents(result: dict[str, Any]) -> dict[str, Any]:
         return {"frontier.json": frontier(session, distilled, result, specs)} if len(specs) > 1 else {}

@@ -31,7 +31,7 @@ def student_file(source: str) -> Path | None:
     if inside.is_file():
         return inside
     if path.is_dir() and (path / INDEX).is_file():
-        raise InputError(f"{source}: holds labelled data and no policy; learn from it with policykd distill data={source}")
+        raise InputError(f"{source}: holds labelled data and no policy: use policykd distill data={source}")
     if path.is_dir() and (path / "config.yaml").is_file() and (path / "checkpoints").is_dir():
         raise InputError(f"{source}: this run has no student yet; continue it with policykd distill --resume {source}")
     return path if path.suffix == ".safetensors" else None

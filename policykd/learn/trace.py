@@ -56,10 +56,16 @@ def _rollout(session: Session, state: LearningState, index: int) -> dict[str, fl
 
 
 def member_names(state: LearningState) -> list[str]:
-    """`` for a single student, else `/d2_w16_s0` and so on, of convolutions `/c8_d1_w32_s0`."""
-    if len(state.family) == 1:
+    """`` for the single student of a distillation, else `/d2_w16_s0` and so on, of convolutions `/c8_d1_w32_s0`, and
+    `/d2_w16_t4_s0` where members differ in their temperature; in a search the last member of a generation keeps its
+    name."""
+    if len(state.family) == 1 and state.session.config.search is None:
         return [""]
-    return [f"/{f'c{s.channels}_' if s.channels else ''}d{s.depth}_w{s.width}_s{s.seed}" for s in state.family.specs]
+    return [
+        "/"
+        + "_".join([*([f"c{s.channels}"] if s.channels else []), f"d{s.depth}", f"w{s.width}", *s.taught, f"s{s.seed}"])
+        for s in state.family.specs
+    ]
 
 
 def _returns(

@@ -17,10 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from policykd.learn.labels import beside
 from policykd.learn.offline import no_states, stored_states
 from policykd.learn.selection import Selection, select
 from policykd.learn.session import Session
 from policykd.learn.states import Fresh, LearningState, restore, save, start
+from policykd.learn.targets import family_loss, round_loss
 from policykd.learn.trace import trace_round
 from policykd.rollout.collect import Rollout, Shard, collect, label
 from policykd.rollout.schedules import beta_schedule
@@ -62,9 +64,11 @@ def one_round(session: Session, state: LearningState, index: int) -> Fresh:
     config, work = session.config, session.work
     rounds = config.rollout.rounds
     visited = shard_data(session, state, index)
-    inputs, params, fresh = state.absorb(visited)
+    inputs, labels, fresh = state.absorb(visited)
+    base = family_loss(config.loss, state.family.specs, masked=session.teacher.masked)
+    state.learner.loss = round_loss(config.loss, base, (index, rounds), state.progress)
     with work.stage("update", round=index, rounds=rounds, total=state.learner.n_updates):
-        dropped = state.keep(visited, inputs, params)
+        dropped = state.keep(visited, inputs, labels)
         metrics = state.learner.fit(state.dataset, index, SeedKey(config.seed, "update", index), work)
     if dropped and state.dataset.dropped == dropped:
         work.tracker.note(
@@ -103,7 +107,9 @@ def _collect(session: Session, state: LearningState, index: int, shown: tuple[in
         rollout = collect(shard, session.collecting, session.teacher, state.actors(r.n_envs), work)
     with work.stage("label", round=shown[0], rounds=shown[1]):
         tables = _sequences if config.student.kind == "gru" else _tables
-        return tables(rollout, label(rollout, session.teacher, work), state.rows)
+        stored = tables(rollout, label(rollout, session.teacher, work), state.rows)
+        extra = beside(config, session.teacher, stored["params"], index)
+        return stored if extra is None else {**stored, "beside": extra}
 
 
 def _tables(rollout: Rollout, params: NDArray[np.float32], rows: Rows) -> dict[str, NDArray[Any]]:

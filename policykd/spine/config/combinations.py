@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from policykd.spine.config.data import DataConfig
+from policykd.spine.config.loss import LossConfig
 from policykd.spine.config.robust import RobustConfig
 from policykd.spine.config.rollout import BetaConfig, RolloutConfig
 from policykd.spine.config.student import StudentConfig
 
 
-def refuse_misfits(student: StudentConfig, data: DataConfig) -> None:
+def refuse_misfits(student: StudentConfig, data: DataConfig, loss: LossConfig, *, searching: bool) -> None:
     """Raises ValueError with the reason and the alternative."""
     if student.kind == "gru" and data.weighting != "none":
         raise ValueError(
             f"data.weighting {data.weighting}: a gru learns whole sequences, whose states cannot be drawn one by one: "
             "use data.weighting=none"
         )
+    lists = [name for name in ("temperature", "alpha") if isinstance(getattr(loss, name), list)]
+    if searching and (lists or loss.adapt != "none" or loss.hard_rounds):
+        name = lists[0] if lists else ("adapt" if loss.adapt != "none" else "hard_rounds")
+        raise ValueError(
+            f"loss.{name} {getattr(loss, name)}: a search has no rounds of its own for it, and its family differs in "
+            "size alone: try it with policykd distill, and give shrink the best"
+        )
 
 
-def refuse_offline(data: DataConfig, rollout: RolloutConfig, robust: RobustConfig) -> None:
-    """Raises ValueError where data that lies ready is given, and settings of how to collect some."""
+def refuse_offline(data: DataConfig, rollout: RolloutConfig, robust: RobustConfig, loss: LossConfig) -> None:
+    """Raises ValueError where data that lies ready is given, and settings that need somebody who acts."""
     if data.dir is None:
         return
     if rollout.beta != BetaConfig():
@@ -27,4 +35,9 @@ def refuse_offline(data: DataConfig, rollout: RolloutConfig, robust: RobustConfi
         raise ValueError(
             "robust.collect has no effect with data.dir, since nothing is collected: give it to policykd collect, and "
             "leave it out here"
+        )
+    if loss.adapt != "none":
+        raise ValueError(
+            f"loss.adapt {loss.adapt}: follows the agreement on states that the students visit, and with data.dir they "
+            "visit none: use loss.adapt=none"
         )

@@ -76,8 +76,8 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        refuse_misfits(self.student, self.data)
-        refuse_offline(self.data, self.rollout, self.robust)
+        refuse_misfits(self.student, self.data, self.loss, searching=self.search is not None)
+        refuse_offline(self.data, self.rollout, self.robust, self.loss)
         return self
 
 

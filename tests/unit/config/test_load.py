@@ -99,7 +99,10 @@ def test_an_emptied_section_means_its_defaults(tmp_path):
         ("seed=-1", "seed: found -1, expected a whole number at least 0 and below 2147483648"),
         ("seed=true", "seed: found true, expected a whole number at least 0 and below 2147483648"),
         ("teacher=5", "teacher: found 5, expected text"),
-        ("loss.temperature=.inf", "loss.temperature: found inf, expected a finite number above 0"),
+        (
+            "loss.temperature=.inf",
+            "loss.temperature: found inf, expected a finite number above 0 or a list of numbers above 0",
+        ),
         ("gate.keep=5", "gate.keep: found 5, expected a number above 0 and at most 2 or null"),
         ("env.allow_import=yes", "env.allow_import: found the text 'yes', expected true or false"),
         ("env.wrappers=[3]", "env.wrappers: found [3], expected a list of texts or mappings of keys"),
