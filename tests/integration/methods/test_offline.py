@@ -45,8 +45,8 @@ def test_it_learns_and_steps_no_environment(data, tmp_path, monkeypatch) -> None
 def test_a_resumed_run_is_that_of_an_unbroken_one(data, tmp_path, more) -> None:
     config = load_config(None, [*SHORT, f"data={data}", "update.n_updates=20", "evaluate.episodes=2", *more])
     whole = policykd.distill(config, out=tmp_path / "whole")
+    latest = tmp_path / "cut" / "checkpoints" / "state-0001.safetensors"
     with pytest.raises(Interrupted):
-        latest = tmp_path / "cut" / "checkpoints" / "state-0001.safetensors"
         policykd.distill(config, out=tmp_path / "cut", stop=StopsBehind(latest))
     resumed = policykd.resume(tmp_path / "cut")
     name = "student.safetensors"

@@ -1,4 +1,4 @@
-"""Fails when Minari cannot read what is written, when an episode there is not the shard's, or when one is overwritten."""
+"""Fails when Minari cannot read what is written, when an episode there is not the shard's, or one is overwritten."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fails when a setting that judges, or a wrong one, can be tuned, or when a trial's configuration is not a valid one."""
+"""Fails when a setting that judges, or a wrong one, can be tuned, or when a trial's configuration is not valid."""
 
 from __future__ import annotations
 
