@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from policykd.beginning import check_arguments, free_folder, reported
 from policykd.learn.run import Run, distillation, finished_run, open_task, run_task
 from policykd.rollout.envs import EnvSpec, factory_spec
-from policykd.spine.checkpoint import RunFolder, is_free, next_run_folder
+from policykd.spine.checkpoint import RunFolder
 from policykd.spine.config.load import load_config
 from policykd.spine.config.schema import Config, EnvConfig, TrainConfig
-from policykd.spine.errors import InputError, brief
+from policykd.spine.errors import InputError
 from policykd.spine.stop import NeverStop, StopFlag
 from policykd.spine.tracker import NullTracker, Tracker
 from policykd.teachers.load import load_teacher
@@ -265,35 +266,6 @@ def report(folder: Path | str) -> Path:
     from policykd.report.page import write_report
 
     return write_report(Path(folder))
-
-
-def check_arguments(config: Any, env: Any) -> None:
-    """InputError for what is no Config, and no function."""
-    if not isinstance(config, Config | None):
-        raise InputError(f"config is a {type(config).__name__}, expected a Config: make one with policykd.load_config")
-    if env is not None and not callable(env):
-        raise InputError(f"env is a {type(env).__name__}, expected a function: name an id as env.id of the Config")
-
-
-def reported(run: Run, tracker: Tracker) -> Run:
-    """The run, with its report; what cannot be drawn does not lose it."""
-    try:
-        report(run.folder)
-    except Exception as error:
-        why = brief(f"{type(error).__name__}: {error}")
-        tracker.note(f"the run is whole, but report.html is not ({why}); policykd report {run.folder} tries again")
-    return run
-
-
-def free_folder(out: Path | str | None, root: Path, name: str) -> Path:
-    """The folder that the user names, which must be free, or the next free one below `root`."""
-    if out is None:
-        return next_run_folder(root, name)
-    path = Path(out)
-    if not is_free(path):
-        kind = "is not empty" if path.is_dir() else "is a file"
-        raise InputError(f"{path}: exists and {kind}; choose another --out, or continue a run with --resume {path}")
-    return path
 
 
 def _environment(env: Environment) -> EnvConfig | EnvSpec:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from policykd.api import check_arguments, free_folder, reported
+from policykd.beginning import check_arguments, free_folder, reported
 from policykd.learn.collecting import Collected, collection, open_collection
 from policykd.learn.run import Run, run_task
 from policykd.spine.checkpoint import RunFolder

@@ -37,6 +37,14 @@ TeacherName = Annotated[
     str | None,
     typer.Option("--teacher", metavar="T", help="An SB3 zip, RL-Zoo folder, run folder, builtin:NAME or hf:ORG/REPO."),
 ]
+TeacherNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--teacher",
+        metavar="T",
+        help="An SB3 zip, RL-Zoo folder, run folder, builtin:NAME or hf:ORG/REPO; several make an ensemble.",
+    ),
+]
 VecNormalize = Annotated[
     str | None,
     typer.Option("--vec-normalize", metavar="FILE", help="Statistics of a teacher that does not bring its own."),
@@ -79,7 +87,7 @@ def options(
 def distill(
     overrides: Overrides = None,
     config: ConfigName = None,
-    teacher: TeacherName = None,
+    teacher: TeacherNames = None,
     vec_normalize: VecNormalize = None,
     env: EnvId = None,
     allow_import: AllowImport = False,
@@ -101,7 +109,7 @@ def distill(
     wins: the file, then overrides, then options.
     """
     named = {
-        "teacher": teacher,
+        "teacher": teacher or None,
         "vec_normalize": vec_normalize,
         "env": env,
         "allow_import": allow_import or None,

@@ -16,6 +16,7 @@ from policykd.learn.families import refuse_unfit
 from policykd.learn.methods.distill import distill
 from policykd.learn.notes import notes_of
 from policykd.learn.offline import refuse_unfit_data
+from policykd.learn.opening import named_places, open_teacher
 from policykd.learn.proof import Proved, analysed, build_result, frontier, prove
 from policykd.learn.robustness import robustness
 from policykd.learn.session import Session, Work, prepare
@@ -26,7 +27,7 @@ from policykd.spine.checkpoint import RunFolder
 from policykd.spine.config.load import resolved_yaml
 from policykd.spine.config.schema import Config
 from policykd.spine.device import resolve_device
-from policykd.spine.errors import InputError, Interrupted
+from policykd.spine.errors import Interrupted
 from policykd.spine.files import read_json, write_atomic, write_json
 from policykd.spine.stop import StopFlag
 from policykd.spine.tracker import Fanout, TensorBoardTracker, Tracker
@@ -35,11 +36,10 @@ from policykd.students.load import load_student
 from policykd.students.spec import members_of
 from policykd.students.student import Student
 from policykd.teachers.base import Teacher
-from policykd.teachers.load import HUB, load_teacher
+from policykd.teachers.ensemble import teachers_of
 
 Outcome = TypeVar("Outcome")
 
-_LIVE = "live "
 STUDENT = "student.safetensors"
 
 
@@ -82,13 +82,8 @@ class Task:
 
 def open_task(config: Config, teacher: Any, env: Callable[..., Any] | None) -> Task:
     """Opens teacher and environment; everything that can be wrong with them is found before a folder is made."""
-    if teacher is None and config.teacher.startswith(_LIVE):
-        raise InputError(
-            f"teacher {config.teacher!r}: it was a live model; give it again: policykd.resume(folder, teacher=model)"
-        )
     refuse_shared_seeds(config, config.evaluate.select_episodes)
-    named = teacher if teacher is not None else config.teacher
-    loaded = load_teacher(named, env_id=config.env.id, vec_normalize=config.vec_normalize, trust=config.trust)
+    loaded = open_teacher(config, teacher)
     if not config.student.wrappers:
         refuse_unfit(config.student, loaded)
     spec = factory_spec(env, config.env) if env is not None else teacher_spec(config.env, loaded.info)
@@ -102,13 +97,10 @@ def open_task(config: Config, teacher: Any, env: Callable[..., Any] | None) -> T
     if spec.masked and config.env.backend == "native":
         line = "env.backend native: a vector class has no action masks to give; single environments are used (sync)"
         loaded = loaded.with_info(notes=(*loaded.info.notes, line))
-    # The run can be repeated and resumed from any folder, and never with another teacher than this one.
-    pinned = config.teacher.startswith(HUB)  # to the commit that was opened
-    source = loaded.info.source if teacher is not None or pinned else config.teacher
-    places: dict[str, Any] = {"teacher": _absolute(source), "vec_normalize": _absolute(config.vec_normalize)}
+    places = named_places(config, loaded, live=teacher is not None)
     if config.data.dir is not None:
         refuse_unfit_data(config, loaded, spec)
-        places["data"] = config.data.model_copy(update={"dir": _absolute(config.data.dir)})
+        places["data"] = config.data.model_copy(update={"dir": str(Path(config.data.dir).absolute())})
     if env is not None:
         places["env"] = config.env.model_copy(update={"id": spec.recorded_id})
     resolve_device(config.device)
@@ -211,6 +203,7 @@ def signed(session: Session, student: Student, figures: dict[str, Any]) -> Stude
     config = session.config.model_dump(mode="json")
     info = session.teacher.info
     config["teacher"], config["vec_normalize"] = info.algo, None
+    config["ensemble"]["teachers"] = [teacher.info.algo for teacher in teachers_of(session.teacher)[1:]]
     teacher = {"sha256": info.sha256, "algo": info.algo, "params": info.footprint.params or None}
     origin = {"policykd": policykd.__version__, "teacher": teacher, "config": config, "figures": figures}
     return student.signed(origin).to("cpu")
@@ -232,7 +225,3 @@ def _final(result: dict[str, Any]) -> dict[str, float]:
         "final/compression": result["compression"],
     }
     return {name: value for name, value in final.items() if value is not None}
-
-
-def _absolute(source: str | None) -> str | None:
-    return str(Path(source).absolute()) if source is not None and Path(source).exists() else source

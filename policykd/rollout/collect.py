@@ -7,6 +7,7 @@ with a memory sees and labels every step as it comes, whoever acts.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -30,7 +31,7 @@ from policykd.spine.types import Array, Progress, TeacherPolicy, is_recurrent
 
 TEACHER = -1
 Students = Callable[[Tensor], Tensor]
-_TELL = 16  # steps between two words on progress
+_TELL = 0.1  # seconds between two words on progress, at least
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def _run(shard: Shard, env: BatchEnv, driver: Driver, progress: Progress) -> Rol
     truths = np.empty_like(seen) if isinstance(env, DisturbedEnvs) else None
     rewards, ends, lives, actors = list[Floats](), list[Bools](), list[Bools](), list[NDArray[np.int32]]()
     live, start = np.ones(n, np.bool_), np.ones(n, np.bool_)
-    told, kept = 0, list[tuple[Array, Ends | None]]()
+    told, again, kept = 0, time.monotonic() + _TELL, list[tuple[Array, Ends | None]]()
     for t in range(steps):
         progress.check()
         seen[t] = observation
@@ -142,9 +143,9 @@ def _run(shard: Shard, env: BatchEnv, driver: Driver, progress: Progress) -> Rol
         rewards.append(step.reward)
         ends.append(step.done)
         observation, live, mask = step.observation, step.acting, step.mask
-        if t % _TELL == _TELL - 1 or t == steps - 1:
+        if time.monotonic() >= again or t == steps - 1:
             progress.advance(int(np.concatenate(lives[told:]).sum()))
-            told = t + 1
+            told, again = t + 1, time.monotonic() + _TELL
     acting, done = np.concatenate(lives).reshape(steps, n), np.concatenate(ends).reshape(steps, n)
     reward, actor = np.concatenate(rewards).reshape(steps, n), np.concatenate(actors).reshape(steps, n)
     starts = np.ones((steps, n), np.bool_)

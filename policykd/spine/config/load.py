@@ -118,7 +118,9 @@ def _load(
     for text in overrides:
         layers.add_override(text)
     for option, value in cli.items():
-        if value is not None:
+        if option == "teacher" and isinstance(value, list):
+            layers.put_teachers(value)
+        elif value is not None:
             layers.put(OPTIONS[option], value, f"--{option.replace('_', '-')}")
     gate = layers.data.get("gate") or {}
     if keep is not None and isinstance(gate, dict) and gate.get("keep") is None:
@@ -196,6 +198,12 @@ class _Layers:
         else:
             target[path[-1]] = value
             self.names[path] = name
+
+    def put_teachers(self, sources: list[str]) -> None:
+        """The first --teacher, and the others, which make it an ensemble; one alone leaves the file's others."""
+        self.put(OPTIONS["teacher"], sources[0], "--teacher")
+        if len(sources) > 1:
+            self.put(("ensemble", "teachers"), sources[1:], "--teacher")
 
     def _section(self, path: KeyPath) -> type[BaseModel] | None:
         """The section that stands at `path`, if one does."""

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from policykd.spine.config.combinations import refuse_misfits, refuse_offline
 from policykd.spine.config.data import DataConfig, UpdateConfig
+from policykd.spine.config.ensemble import EnsembleConfig
 from policykd.spine.config.judging import EvaluateConfig, GateConfig, SearchConfig
 from policykd.spine.config.loss import LossConfig
 from policykd.spine.config.robust import RobustConfig
@@ -48,10 +49,12 @@ class Config(Section):
     teacher: str = "builtin:cartpole"
     """An SB3 zip, an RL-Zoo folder, a run folder of ours, `builtin:NAME`, or `hf:ORG/REPO[@COMMIT]`."""
     vec_normalize: str | None = None
-    """Statistics (vecnormalize.pkl or our normalizer.json) to apply instead of those that the source brings."""
+    """Statistics (vecnormalize.pkl or our normalizer.json) to apply instead of those that the source of `teacher`
+    brings; the other teachers of an ensemble bring their own."""
     trust: bool = False
     """Whether stable-baselines3's own loader, which runs what a file holds, may open the teacher where only the file's
     own code understands it. In a file it counts only where the user says --trust as well."""
+    ensemble: EnsembleConfig = EnsembleConfig()
     env: EnvConfig = EnvConfig()
     student: StudentConfig = StudentConfig()
     loss: LossConfig = LossConfig()

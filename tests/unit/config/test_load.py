@@ -125,7 +125,7 @@ def test_one_plain_line_for_a_wrong_value(override, line):
         ("evaluate.n_updates=7", "did you mean update.n_updates?"),
         ("kind=mlp", "did you mean student.kind or loss.kind?"),
         ("data.zzz=1", "data has the keys dir, max_states"),
-        ("zzz=1", "the configuration has the keys teacher, vec_normalize, trust, env, student"),
+        ("zzz=1", "the configuration has the keys teacher, vec_normalize, trust, ensemble, env"),
     ],
 )
 def test_an_unknown_key_gets_a_suggestion(override, hint):
