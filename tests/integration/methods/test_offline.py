@@ -16,7 +16,7 @@ from policykd.spine.errors import InputError, Interrupted
 from tests.support.runs import Notes, StopsBehind
 
 DATA = ["rollout.rounds=4", "rollout.timesteps=4000", "rollout.n_steps=250", "evaluate.select_episodes=4"]
-SHORT = [*DATA, "evaluate.episodes=6", "update.n_updates=200"]
+SHORT = [*DATA, "evaluate.episodes=4", "update.n_updates=200"]
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +41,15 @@ def test_it_learns_and_steps_no_environment(data, tmp_path, monkeypatch) -> None
     assert run.result["retention"]["value"] > 0.5
 
 
-@pytest.mark.parametrize("more", [["loss.hard=sample", "loss.alpha=0.5"], ["student.kind=gru", "student.width=8"]])
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["loss.hard=sample", "loss.alpha=0.5"],
+        pytest.param(["student.kind=gru", "student.width=8"], marks=pytest.mark.slow),  # the same, for sequences
+    ],
+)
 def test_a_resumed_run_is_that_of_an_unbroken_one(data, tmp_path, more) -> None:
-    config = load_config(None, [*SHORT, f"data={data}", "update.n_updates=20", "evaluate.episodes=2", *more])
+    config = load_config(None, [*SHORT, f"data={data}", "update.n_updates=10", "evaluate.episodes=2", *more])
     whole = policykd.distill(config, out=tmp_path / "whole")
     latest = tmp_path / "cut" / "checkpoints" / "state-0001.safetensors"
     with pytest.raises(Interrupted):
