@@ -156,7 +156,7 @@ def watched_run(
         if resume is not None:
             run = api.resume(resume, trust=trust, tracker=tracker, stop=stop)
         else:
-            begin = {"distill": api.distill, "shrink": api.shrink, "tune": studies.tune}[work]
+            begin = studies.tune if work == "tune" else api.shrink if work == "shrink" else api.distill
             run = begin(settings, out=out, tracker=tracker, stop=stop)
     print_returns(run.result)
     where = [("run folder", str(run.folder)), ("watch it", f"policykd play {run.folder}")]

@@ -15,6 +15,7 @@ from policykd.learn.session import Session
 from policykd.loss.weighting import weigh_by
 from policykd.spine.config.student import StudentConfig
 from policykd.spine.errors import InputError
+from policykd.spine.packing import Packing
 from policykd.spine.spaces import describe_space
 from policykd.students.conv import ConvStudent
 from policykd.students.convolved import ConvFamily
@@ -87,6 +88,12 @@ def sees_images(kind: str) -> bool:
     return kind in ("cnn", "multi")
 
 
+def _grey(packing: Packing) -> str:
+    """What else to do about pictures without an axis of channels."""
+    flat = any(len(leaf.shape) == 2 for leaf in packing.leaves)
+    return ", or keep the channel of grey pictures ({GrayscaleObservation: {keep_dim: true}})" if flat else ""
+
+
 def refuse_unfit(config: StudentConfig, teacher: Teacher) -> None:
     """InputError where students of this kind cannot see what they would of the teacher's environment."""
     view, kind = View.of(config.keys, teacher.observation_space, teacher.packing), config.kind
@@ -94,7 +101,9 @@ def refuse_unfit(config: StudentConfig, teacher: Teacher) -> None:
     pictures = sum(map(is_picture, packing.leaves))
     if kind == "cnn" and not (pictures and len(packing.leaves) == 1):
         other = "multi, or name the image in student.keys" if pictures else "mlp"
-        raise InputError(f"student.kind cnn: observations are {seen}, expected one image: use student.kind={other}")
+        raise InputError(
+            f"student.kind cnn: observations are {seen}, expected one image: use student.kind={other}{_grey(packing)}"
+        )
     if kind == "multi" and len(packing.leaves) == 1 and (packing.plain or pictures):
         other = "cnn" if pictures else "mlp"
         raise InputError(f"student.kind multi: observations are {seen}, expected several: use student.kind={other}")

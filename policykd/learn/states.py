@@ -16,6 +16,7 @@ from policykd.data.dataset import Dataset
 from policykd.data.records import RecordDataset
 from policykd.data.sequences import SequenceDataset
 from policykd.evaluation.agreement import agreement
+from policykd.learn.augment import Augment
 from policykd.learn.families import dataset_of, family_of, student_of, student_with
 from policykd.learn.offline import stored_states
 from policykd.learn.selection import Selection
@@ -103,6 +104,8 @@ class LearningState:
             normaliser = replace(normaliser, places=normaliser_places(self.session.view.packing))
             self.dataset.normaliser = normaliser
         self.normaliser = normaliser
+        if self.learner.augment is not None:
+            self.learner.augment.normaliser = normaliser
 
     def inputs(self, rows: Tensor) -> Tensor:
         """[M, O] what the data set takes of `rows` on the device."""
@@ -221,12 +224,17 @@ def start(session: Session, specs: Sequence[MemberSpec] | None = None, rounds: i
     dataset = dataset_of(session)
     loss = family_loss(config.loss, family.specs, masked=teacher.masked)
     learner = Learner(family, loss, config.update, rounds or config.rollout.rounds)
+    if config.augment.active:
+        learner.augment = Augment(config.augment, session.view.packing, teacher)
     normaliser = None
     n = teacher.normalizer
     # Of some entries of a Dict, through its own wrappers, and of images the student measures its own.
     if isinstance(n, Normalizer) and session.view.columns is None and not isinstance(dataset, RecordDataset):
         normaliser = Normaliser.of_teacher(n.mean.reshape(-1), n.std.reshape(-1), n.clip)
-    return LearningState(session, family, learner, dataset, normaliser, Selection())
+    state = LearningState(session, family, learner, dataset, None, Selection())
+    if normaliser is not None:
+        state.settle(normaliser)
+    return state
 
 
 def save(session: Session, state: LearningState, round_index: int) -> None:

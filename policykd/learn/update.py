@@ -13,6 +13,7 @@ from torch.optim.adam import adam
 from policykd.data.dataset import Dataset
 from policykd.data.records import RecordDataset
 from policykd.data.sequences import Chunks, SequenceDataset
+from policykd.learn.augment import Augment
 from policykd.loss.lean import slope_of
 from policykd.loss.losses import Loss
 from policykd.spine.config.data import UpdateConfig
@@ -53,6 +54,7 @@ class Learner:
         self._steps = torch.zeros((), device=family.device)  # of Adam
         self._passes: Passes | None = None
         self._through_time: GruPasses | None = None
+        self.augment: Augment | None = None
 
     def learning_rate(self, update: int) -> float:
         """Linear from the first to the last update of the run."""
@@ -67,7 +69,8 @@ class Learner:
         Raises NumericsError naming loss or gradient and member; Interrupted when asked to stop.
         """
         n, batch = self.n_updates, min(self._config.batch_size, len(dataset))
-        index = dataset.draw(n, batch, key.torch(self.family.device))
+        generator = key.torch(self.family.device)
+        index = dataset.draw(n, batch, generator)
         if isinstance(dataset, SequenceDataset):
             assert isinstance(self.family, GruFamily)
             dataset.remember(self.family)
@@ -77,7 +80,7 @@ class Learner:
         metrics, since = [], 0
         for begin in range(0, n, _CHUNK):
             progress.check()
-            step = self._updates(dataset, index[begin : begin + _CHUNK])
+            step = self._updates(dataset, index[begin : begin + _CHUNK], generator)
             for k in range(len(index[begin : begin + _CHUNK])):
                 with np.errstate(all="ignore"):  # what is not finite is found and named below
                     total += step(k)
@@ -96,6 +99,7 @@ class Learner:
         """The learner of a family that has lost members: `carry` moves what Adam knows of the others, by `origin`."""
         rounds = self._total // self.n_updates
         learner = Learner(family, self.loss, self._config, rounds)
+        learner.augment = self.augment
         state = {name: value if name == "step" else carry(value, origin) for name, value in self.state().items()}
         learner.load_state(state | {"flat": family.flat.clone()})
         return learner
@@ -112,12 +116,18 @@ class Learner:
         for moment, name in zip(self._moments, ("exp_avg", "exp_avg_sq"), strict=True):
             moment.copy_(state[name])
 
-    def _updates(self, dataset: Dataset | SequenceDataset, index: Tensor) -> Callable[[int], Tensor]:
+    def _updates(
+        self, dataset: Dataset | SequenceDataset, index: Tensor, generator: torch.Generator
+    ) -> Callable[[int], Tensor]:
         """What makes the gradient of mini-batch k of those drawn, `index` [U, B], and gives its loss [S]."""
+
+        def seen(inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+            return (inputs, labels) if self.augment is None else self.augment(inputs, labels, generator)
+
         if isinstance(dataset, RecordDataset):
-            return lambda k: self._through(*dataset.take(index[k]))
+            return lambda k: self._through(*seen(*dataset.take(index[k])))
         taken = dataset.take(index)
-        return self._along(taken) if isinstance(taken, Chunks) else self._stretch(*taken)
+        return self._along(taken) if isinstance(taken, Chunks) else self._stretch(*seen(*taken))
 
     def _stretch(self, inputs: Tensor, params: Tensor) -> Callable[[int], Tensor]:
         """What makes the gradient of mini-batch k of these [U, B, O], labels [U, B, P], and gives its loss [S]."""

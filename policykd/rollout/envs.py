@@ -178,6 +178,7 @@ def registered(spec: EnvSpec) -> Any:
     import gymnasium as gym
 
     from policykd.rollout.atari import register_games
+    from policykd.rollout.grids import register_grids
 
     if len(spec.id) > _MAX_ID:
         raise InputError(f"env {brief(spec.id)}: an id of {len(spec.id)} characters, expected at most {_MAX_ID}")
@@ -195,7 +196,7 @@ def registered(spec: EnvSpec) -> Any:
             ) from None
     else:
         name = spec.id
-        if name not in gym.registry and not register_games(name):
+        if name not in gym.registry and not (register_games(name) or register_grids(name)):
             _register_own()
     try:
         entry = gym.spec(name)

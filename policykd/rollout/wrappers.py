@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from policykd.spine.errors import InputError
-from policykd.spine.wrappers import ATARI, OWN, STACK, Wrappers, imports
+from policykd.spine.wrappers import ATARI, GRIDS, OWN, STACK, Wrappers, imports
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -68,6 +68,10 @@ def _own(name: str) -> Callable[..., AnyEnv]:
         from policykd.rollout.atari import atari
 
         return atari
+    if name in GRIDS:
+        from policykd.rollout.grids import grid_wrapper
+
+        return grid_wrapper(name)
     from sb3_contrib.common.wrappers import TimeFeatureWrapper
 
     return TimeFeatureWrapper

@@ -61,6 +61,8 @@ def opened(session: Session, plan: Plan, before: LearningState | None) -> Learni
     else:
         fresh = start(session, plan.specs, plan.rounds)
         state = replace(before, family=fresh.family, learner=fresh.learner, progress=[])
+        assert state.normaliser is not None
+        state.settle(state.normaliser)
         state.start_log_std(state.dataset.params)
     members = len(state.family)
     seats = _seats(members, session)

@@ -18,9 +18,18 @@ Wrappers = tuple[Wrapper, ...]
 TIME_FEATURE = "TimeFeatureWrapper"
 ATARI = "AtariWrapper"
 STACK = "StackFrames"
-OWN = (TIME_FEATURE, ATARI, STACK)
+GRIDS = (
+    "ImgObsWrapper",
+    "FullyObsWrapper",
+    "OneHotPartialObsWrapper",
+    "RGBImgObsWrapper",
+    "RGBImgPartialObsWrapper",
+    "FlatObsWrapper",
+)
+"""Names of minigrid.wrappers."""
+OWN = (TIME_FEATURE, ATARI, STACK, *GRIDS)
 """Names that stand for classes which policykd chooses itself, beside those of gymnasium.wrappers."""
-_SEEN = (TIME_FEATURE, STACK)
+_SEEN = (TIME_FEATURE, STACK, *GRIDS)
 _SKIPS = "MaxAndSkipObservation"  # of gymnasium: steps several times, and sums the rewards
 
 WRITERS = frozenset({"RecordVideo"})

@@ -64,6 +64,11 @@ class Normaliser:
         mean, scale = (torch.from_numpy(row).to(observations.device) for row in rows)
         return observations.float().sub(mean).mul_(scale).clamp_(-self.limit, self.limit)
 
+    def undone(self, inputs: Tensor) -> Tensor:
+        """Raw observations [..., O] of normalised ones that were not cut off; of vectors only."""
+        mean, scale = (torch.from_numpy(row).to(inputs.device) for row in (self.mean, self.scale))
+        return inputs / scale + mean
+
 
 def _mean_and_scale(mean: NDArray[np.float64], std: NDArray[np.float64]) -> tuple[F32, F32]:
     still = std <= np.maximum(_STILL * np.abs(mean), _NOISE)

@@ -41,7 +41,7 @@ def _imported() -> set[str]:
 
 def test_every_import_is_declared():
     extras = PROJECT["optional-dependencies"]
-    used = ("atari", "box2d", "mujoco", "video", "onnx", "hub", "minari", "tune", "envpool")
+    used = ("atari", "box2d", "minigrid", "mujoco", "video", "onnx", "hub", "minari", "tune", "envpool")
     optional = [line for extra in used for line in extras[extra]]
     declared = _names(PROJECT["dependencies"] + optional)
     owners = metadata.packages_distributions()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from policykd.spine.config.augment import AugmentConfig
 from policykd.spine.config.data import DataConfig
 from policykd.spine.config.loss import LossConfig
 from policykd.spine.config.robust import RobustConfig
@@ -40,4 +41,13 @@ def refuse_offline(data: DataConfig, rollout: RolloutConfig, robust: RobustConfi
         raise ValueError(
             f"loss.adapt {loss.adapt}: follows the agreement on states that the students visit, and with data.dir they "
             "visit none: use loss.adapt=none"
+        )
+
+
+def refuse_augmented_sequences(student: StudentConfig, augment: AugmentConfig) -> None:
+    """Raises ValueError for a student with a memory: what it remembers was made of the states that were visited."""
+    if student.kind == "gru" and augment.active:
+        raise ValueError(
+            "augment: a gru remembers what it saw, which single jittered states do not fit: use robust.noise with "
+            "robust.collect, which is there while the states are visited"
         )

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from policykd.spine.config.combinations import refuse_misfits, refuse_offline
+from policykd.spine.config.augment import AugmentConfig
+from policykd.spine.config.combinations import refuse_augmented_sequences, refuse_misfits, refuse_offline
 from policykd.spine.config.data import DataConfig, UpdateConfig
 from policykd.spine.config.ensemble import EnsembleConfig
 from policykd.spine.config.judging import EvaluateConfig, GateConfig, SearchConfig
@@ -31,7 +32,8 @@ class EnvConfig(Section):
     """Keyword arguments of `gymnasium.make`."""
     wrappers: list[str | dict[str, dict[str, Any]]] = []
     """Wrappers, innermost first: the name of a class of `gymnasium.wrappers`, TimeFeatureWrapper, AtariWrapper,
-    StackFrames, `package.module:Class` with `allow_import`, or {name: {keyword: value}}; none takes the teacher's."""
+    StackFrames, one of minigrid.wrappers that only observes (docs/students.md), `package.module:Class` with
+    `allow_import`, or {name: {keyword: value}}; none takes the teacher's."""
     allow_import: bool = False
     """Whether ids and wrappers may import a package that they name, those of the teacher's folder included."""
     backend: Literal["auto", "native", "sync", "async", "envpool"] = "auto"
@@ -63,6 +65,7 @@ class Config(Section):
     update: UpdateConfig = UpdateConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     gate: GateConfig = GateConfig()
+    augment: AugmentConfig = AugmentConfig()
     robust: RobustConfig = RobustConfig()
     search: SearchConfig | None = None
     """Of `policykd shrink` only."""
@@ -80,6 +83,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         refuse_misfits(self.student, self.data, self.loss, searching=self.search is not None)
+        refuse_augmented_sequences(self.student, self.augment)
         refuse_offline(self.data, self.rollout, self.robust, self.loss)
         return self
 

@@ -13,7 +13,10 @@ SHORT = ["rollout.rounds=4", "rollout.timesteps=8000", "evaluate.episodes=10", "
 UNTRAINED = 0.1  # a student that has not learned falls after ten of five hundred steps
 
 
-@pytest.mark.parametrize("name", ["reverse_kl", "hard_targets", "temperature", "adaptive", "weighting", "dagger"])
+EXAMPLES = ["reverse_kl", "hard_targets", "temperature", "adaptive", "weighting", "dagger", "augment"]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_learns(name, tmp_path) -> None:
     run = policykd.distill(load_config(f"methods/{name}", SHORT), out=tmp_path / "run")
     assert run.result["retention"]["value"] > UNTRAINED + 0.4

@@ -167,6 +167,10 @@ def test_keys_choose_from_what_the_wrappers_give(tmp_path: Path) -> None:
         (["student.wrappers=[DelayObservation]"], "student.wrappers: DelayObservation cannot be applied"),
         ([f"student.wrappers=['{BLIND}']"], "add --allow-import"),
         (["student.wrappers=[{StackFrames: {n: 2}}]", "student.keys=[a]"], "expected a Dict: leave student.keys out"),
+        (
+            ["student.kind=cnn", "student.wrappers=[{ReshapeObservation: {shape: [2, 2]}}]"],
+            "use student.kind=mlp, or keep the channel of grey pictures ({GrayscaleObservation: {keep_dim: true}})",
+        ),
         (["student.wrappers=3"], "student.wrappers"),
     ],
 )
