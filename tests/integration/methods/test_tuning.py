@@ -27,6 +27,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return policykd.tune(load_config("methods/tuning", SHORT), out=tmp_path_factory.mktemp("tune") / "run").folder
 
 
+def tried(folder: Path) -> list[tuple[float, dict[str, object]]]:
+    trials = json.loads((folder / "trials.json").read_text())["trials"]
+    return [(trial["retention"], trial["settings"]) for trial in trials if trial["state"] != "failed"]
+
+
 def test_the_best_settings_distil_to_the_student_that_was_proved(whole, tmp_path) -> None:
     run = policykd.distill(load_config(str(whole / "best.yaml")), out=tmp_path / "again")
     name = "student.safetensors"
@@ -75,6 +80,7 @@ def test_an_interrupted_search_finds_the_same(whole, tmp_path, behind) -> None:
     assert any("had not ended" in line for line in notes.lines)
     assert (cut / "student.safetensors").read_bytes() == (whole / "student.safetensors").read_bytes()
     assert (cut / "best.yaml").read_text() == (whole / "best.yaml").read_text()
+    assert tried(cut) == tried(whole)
 
 
 def test_the_search_ends_with_its_time_and_says_what_was_impossible(tmp_path) -> None:
