@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from policykd.data.stored import Layout, Sizes, Stored, layout_of, open_stored, refuse_other
+from policykd.learn.labels import beside
 from policykd.learn.session import Session
 from policykd.rollout.collect import TEACHER
 from policykd.rollout.envs import EnvSpec
@@ -81,21 +82,27 @@ def stored_states(session: Session, rows: Rows) -> dict[str, Tensor]:
             skip = 0
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     joined["params"] *= _rescale(stored, session.teacher)
-    return _round({name: torch.from_numpy(value) for name, value in joined.items()})
+    return _round(session, joined)
 
 
 def no_states(session: Session, rows: Rows) -> dict[str, Tensor]:
     """A round that sees nothing new."""
     packing = session.spec.packing or session.teacher.packing
-    empty = rows(np.zeros((1, *packing.shape), packing.dtype))[:0]
-    params = torch.zeros(0, session.teacher.distribution.n_params)
-    return _round({"observation": torch.from_numpy(empty), "params": params, "start": torch.zeros(0, dtype=torch.bool)})
+    one = {
+        "observation": rows(np.zeros((1, *packing.shape), packing.dtype)),
+        "params": np.zeros((1, session.teacher.distribution.n_params), np.float32),
+        "start": np.ones(1, np.bool_),
+    }
+    return {name: values[:0] for name, values in _round(session, one).items()}
 
 
-def _round(states: dict[str, Tensor]) -> dict[str, Tensor]:
-    actor = torch.full((len(states["params"]),), TEACHER, dtype=torch.int32)
-    none = {"returns": torch.zeros(0, dtype=torch.float64), "slot": torch.zeros(0, dtype=torch.int64)}
-    return {**states, "actor": actor, **none}
+def _round(session: Session, states: dict[str, NDArray[Any]]) -> dict[str, Tensor]:
+    """What one round of collection gives of these states, which nobody of this run drove."""
+    extra = beside(session.config, session.teacher, states["params"], 0)
+    columns = states if extra is None else {**states, "beside": extra}
+    nobody = np.full(len(states["params"]), TEACHER, np.int32)
+    found = {**columns, "actor": nobody, "returns": np.zeros(0), "slot": np.zeros(0, np.int64)}
+    return {name: torch.from_numpy(values) for name, values in found.items()}
 
 
 def _part(columns: dict[str, NDArray[Any]], skip: int, rows: Rows) -> dict[str, NDArray[Any]]:

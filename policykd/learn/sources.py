@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from policykd.data.stored import INDEX
 from policykd.rollout.envs import EnvSpec, env_spec, students_own, teacher_spec, with_views
 from policykd.rollout.fit import fit, fit_views
 from policykd.spine.config.schema import EnvConfig
@@ -29,6 +30,8 @@ def student_file(source: str) -> Path | None:
     inside = path / "student.safetensors"
     if inside.is_file():
         return inside
+    if path.is_dir() and (path / INDEX).is_file():
+        raise InputError(f"{source}: holds labelled data and no policy: use policykd distill data={source}")
     if path.is_dir() and (path / "config.yaml").is_file() and (path / "checkpoints").is_dir():
         raise InputError(f"{source}: this run has no student yet; continue it with policykd distill --resume {source}")
     return path if path.suffix == ".safetensors" else None

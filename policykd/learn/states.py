@@ -311,8 +311,7 @@ def load_shards(session: Session, state: LearningState, last: int) -> None:
     """Fills the data set again with the labelled states of every round up to `last`. InputError where one is gone."""
     if session.config.data.dir is not None:
         visited = stored_states(session, state.rows)
-        rows, params = (visited[name].to(state.family.device) for name in ("observation", "params"))
-        state.keep(0, visited, state.inputs(rows), params)
+        state.keep(0, visited, state.inputs(visited["observation"].to(state.family.device)), state.labels(visited))
         return
     for index in session.folder.shards:
         if index > last:

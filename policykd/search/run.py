@@ -36,6 +36,14 @@ def shrink_config(config: Config) -> Config:
             "student.kind tree: policykd shrink searches networks; policykd distill with "
             "'student.leaves=[4, 8, 16, 32]' grows trees of all these sizes at once and keeps the best"
         )
+    for name in ("collect", "tune"):
+        if getattr(config, name) is not None:
+            raise InputError(f"{name}: a setting of policykd {name}, of no use to shrink: leave it out")
+    if config.data.dir is not None:
+        raise InputError(
+            f"data.dir {config.data.dir}: policykd shrink of this version collects its own data; policykd distill "
+            "learns from yours, and student.width=[4, 8, 16] trains many sizes at once"
+        )
     gate = config.gate if config.gate.keep is not None else config.gate.model_copy(update={"keep": KEEP})
     config = config.model_copy(update={"gate": gate, "search": config.search or SearchConfig()})
     refuse_shared_seeds(config, max(LADDER[-1], config.evaluate.select_episodes))

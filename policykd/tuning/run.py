@@ -91,7 +91,7 @@ class _Search:
                 trial.report(agreement, index)
                 if index < rounds - 1 and trial.should_prune():
                     raise GivenUp(f"agrees less than others after round {index + 1} ({100 * agreement:.1f} %)")
-            if self._late():
+            if index < rounds - 1 and self._late():
                 raise OutOfTime
 
         settings = ", ".join(f"{key} {_short(value)}" for key, value in trial.params.items())

@@ -57,10 +57,11 @@ def default_space(config: Config) -> list[Knob]:
         Knob("update.learning_rate", low=1e-3, high=3e-2, log=True),
         Knob("update.n_updates", low=max(updates // 4, 1), high=2 * updates, log=True, whole=True),
         Knob("update.batch_size", _with(update.batch_size, 128, 256, 512)),
-        Knob("loss.kind", _with(config.loss.kind, "forward_kl", "reverse_kl")),
     ]
-    if config.loss.convention != "untempered":
-        knobs.append(Knob("loss.temperature", low=0.5, high=4.0, log=True))
+    if config.loss.kind not in ("mse", "huber"):  # which have no temperature
+        knobs.append(Knob("loss.kind", _with(config.loss.kind, "forward_kl", "reverse_kl")))
+        if config.loss.convention != "untempered" and not isinstance(config.loss.temperature, list):
+            knobs.append(Knob("loss.temperature", low=0.5, high=4.0, log=True))
     if config.student.kind != "gru":
         knobs.append(Knob("student.activation", _with(config.student.activation, "tanh", "relu")))
     if config.data.dir is None:
@@ -102,9 +103,7 @@ def _knob(config: Config, key: str, entry: Any, known: set[str]) -> Knob:
         raise InputError(f"{where}: unknown key; {suggestion(tuple(key.split('.')), Config)}")
     if key in _OF_A_FAMILY:
         raise InputError(f"{where}: a family covers it: give {key} a list, and every trial trains all of them at once")
-    tunable = (
-        key.split(".", maxsplit=1)[0] in _SECTIONS and "." in key and key not in ("rollout.timesteps", "rollout.beta")
-    )
+    tunable = key.startswith(_SECTIONS) and key not in _NEVER
     if not tunable and key not in _MORE:
         raise InputError(f"{where}: cannot be tuned; what can: loss.*, rollout.*, update.*, {', '.join(_MORE)}")
     knob = _parsed(where, key, entry)

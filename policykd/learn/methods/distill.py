@@ -97,9 +97,7 @@ def shard_data(
     `shown`: the round and their number as the user sees them, where they are not those of the run.
     """
     if session.config.data.dir is not None:  # nobody acts
-        ready = stored_states(session, state.rows) if index == 0 else no_states(session, state.rows)
-        extra = beside(session.config, session.teacher, ready["params"].numpy(), index)
-        return ready if extra is None else {**ready, "beside": torch.from_numpy(extra)}
+        return stored_states(session, state.rows) if index == 0 else no_states(session, state.rows)
     stored = session.folder.load_shard(index)
     if stored is None:
         stored = _collect(session, state, index, shown or (index, session.config.rollout.rounds))

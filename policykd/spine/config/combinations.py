@@ -31,8 +31,8 @@ def refuse_misfits(student: StudentConfig, data: DataConfig, loss: LossConfig, *
         )
 
 
-def refuse_offline(data: DataConfig, rollout: RolloutConfig, robust: RobustConfig) -> None:
-    """Raises ValueError where data that lies ready is given, and settings of how to collect some."""
+def refuse_offline(data: DataConfig, rollout: RolloutConfig, robust: RobustConfig, loss: LossConfig) -> None:
+    """Raises ValueError where data that lies ready is given, and settings that need somebody who acts."""
     if data.dir is None:
         return
     if rollout.beta != BetaConfig():
@@ -41,6 +41,11 @@ def refuse_offline(data: DataConfig, rollout: RolloutConfig, robust: RobustConfi
         raise ValueError(
             "robust.collect has no effect with data.dir, since nothing is collected: give it to policykd collect, and "
             "leave it out here"
+        )
+    if loss.adapt != "none":
+        raise ValueError(
+            f"loss.adapt {loss.adapt}: follows the agreement on states that the students visit, and with data.dir they "
+            "visit none: use loss.adapt=none"
         )
 
 

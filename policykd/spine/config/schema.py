@@ -111,7 +111,7 @@ class Config(Section):
         refuse_augmented_sequences(self.student, self.augment, together=bool(self.tasks))
         elsewhere = "in a search" if self.search is not None else ("with several tasks" if self.tasks else None)
         refuse_held_out(self.student, self.data, self.update.patience, elsewhere)
-        refuse_offline(self.data, self.rollout, self.robust)
+        refuse_offline(self.data, self.rollout, self.robust, self.loss)
         others = {"shrink": self.search, "collect": self.collect, "tune": self.tune}
         command = next((name for name, section in others.items() if section is not None), None)
         refuse_procedures(self.student, self.loss, self.data, command, self.progressive)
