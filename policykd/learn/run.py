@@ -12,11 +12,13 @@ import torch
 from policykd.learn.defaults import refuse_shared_seeds
 from policykd.learn.disturbing import randomisable
 from policykd.learn.families import refuse_unfit
+from policykd.learn.finish import finished
 from policykd.learn.methods.distill import distill
 from policykd.learn.notes import notes_of
 from policykd.learn.proof import Proved, analysed, build_result, frontier, prove
 from policykd.learn.robustness import robustness
 from policykd.learn.session import Session, Work, prepare
+from policykd.learn.started import refuse_unfit_start
 from policykd.rollout.envs import EnvSpec, factory_spec, teacher_spec, with_views
 from policykd.rollout.fit import fit_views
 from policykd.spine.artifact import save_artifact
@@ -93,6 +95,7 @@ def open_task(config: Config, teacher: Any, env: Callable[..., Any] | None) -> T
     loaded, spec = fit_views(loaded, f"the teacher {loaded.info.source}", spec)
     if config.student.wrappers:
         refuse_unfit(config.student, loaded)
+    refuse_unfit_start(config, loaded)
     spec = randomisable(spec, config.robust, config.env.backend)
     if spec.masked and config.env.backend == "native":
         line = "env.backend native: a vector class has no action masks to give; single environments are used (sync)"
@@ -101,6 +104,7 @@ def open_task(config: Config, teacher: Any, env: Callable[..., Any] | None) -> T
     pinned = config.teacher.startswith(HUB)  # to the commit that was opened
     source = loaded.info.source if teacher is not None or pinned else config.teacher
     places: dict[str, Any] = {"teacher": _absolute(source), "vec_normalize": _absolute(config.vec_normalize)}
+    places["student"] = config.student.model_copy(update={"start": _absolute(config.student.start)})
     if env is not None:
         places["env"] = config.env.model_copy(update={"id": spec.recorded_id})
     resolve_device(config.device)
@@ -155,14 +159,15 @@ def _run(folder: RunFolder, task: Task, work: Work, body: Body) -> Run:
 def _distillation(session: Session) -> Run:
     """The student is safe before it is judged."""
     distilled = distill(session)
-    save_artifact(session.folder.path / STUDENT, *signed(session, distilled.student, {}).to_artifact())
-    proof = prove(session, distilled.student)
+    student = finished(session, distilled.student)
+    save_artifact(session.folder.path / STUDENT, *signed(session, student, {}).to_artifact())
+    proof = prove(session, student)
     specs = tuple(members_of(session.config.student))
 
     def documents(result: dict[str, Any]) -> dict[str, Any]:
         return {"frontier.json": frontier(session, distilled, result, specs)} if len(specs) > 1 else {}
 
-    proved = Proved(distilled.student, proof, distilled.timesteps)
+    proved = Proved(student, proof, distilled.timesteps)
     return conclude(session, proved, robustness(session, proved), documents)
 
 
@@ -205,6 +210,7 @@ def signed(session: Session, student: Student, figures: dict[str, Any]) -> Stude
     config = session.config.model_dump(mode="json")
     info = session.teacher.info
     config["teacher"], config["vec_normalize"] = info.algo, None
+    config["student"]["start"] = session.baseline.get("start")  # its sha256
     teacher = {"sha256": info.sha256, "algo": info.algo, "params": info.footprint.params or None}
     origin = {"policykd": policykd.__version__, "teacher": teacher, "config": config, "figures": figures}
     return student.signed(origin).to("cpu")

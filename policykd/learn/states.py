@@ -19,6 +19,7 @@ from policykd.learn.families import dataset_of, family_of, student_of, student_w
 from policykd.learn.selection import Selection
 from policykd.learn.session import Session
 from policykd.learn.update import Learner
+from policykd.learn.warm import begin_from
 from policykd.loss.losses import make_loss
 from policykd.rollout.kernels import Members
 from policykd.rollout.recurrent import GruMembers
@@ -109,12 +110,14 @@ class LearningState:
         """Inputs [M, O] and labels [M, P] of one round on the device, and how well the members knew them already."""
         device = self.family.device
         observation, params = visited["observation"].to(device), visited["params"].to(device)
+        first = self.normaliser is None or (self.rounds_done == 0 and not len(self.dataset))
         if self.normaliser is None:
             self.settle(self._measured(visited["observation"]))
-            self.start_log_std(params)
-        elif self.rounds_done == 0 and not len(self.dataset):
-            self.start_log_std(params)
         inputs = self.inputs(observation)
+        if first:
+            self.start_log_std(params)
+            begin_from(self, inputs, params)
+            self.learner.adopt()
         self.timesteps += len(inputs)
         return inputs, params, self._fresh(inputs, params, visited)
 
@@ -204,7 +207,9 @@ def start(session: Session, specs: Sequence[MemberSpec] | None = None, rounds: i
     family = family_of(session, members_of(config.student) if specs is None else specs)
     dataset = dataset_of(session)
     loss = make_loss(config.loss.kind, config.loss.temperature, config.loss.convention, masked=teacher.masked)
-    learner = Learner(family, loss, config.update, rounds or config.rollout.rounds)
+    learner = Learner(
+        family, loss, config.update, rounds or config.rollout.rounds, int8=config.compress.int8 == "aware"
+    )
     normaliser = None
     n = teacher.normalizer
     # Of some entries of a Dict, through its own wrappers, and of images the student measures its own.

@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from policykd.spine.config.compress import CompressConfig
 from policykd.spine.config.data import DataConfig, UpdateConfig
 from policykd.spine.config.judging import EvaluateConfig, GateConfig, SearchConfig
 from policykd.spine.config.loss import LossConfig
@@ -52,6 +53,7 @@ class Config(Section):
     own code understands it. In a file it counts only where the user says --trust as well."""
     env: EnvConfig = EnvConfig()
     student: StudentConfig = StudentConfig()
+    compress: CompressConfig = CompressConfig()
     loss: LossConfig = LossConfig()
     rollout: RolloutConfig = RolloutConfig()
     data: DataConfig = DataConfig()
@@ -67,6 +69,25 @@ class Config(Section):
     """auto, cpu, cuda or cuda:N."""
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     """CPU threads of one operation. It is part of the result: another number changes the last bits."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.compress.prune != "none" and self.student.start is None:
+            raise ValueError(
+                f"compress.prune {self.compress.prune}: there is nothing to remove units from: name a wider student in "
+                "student.start, or leave compress.prune out"
+            )
+        if self.compress.int8 != "none" and self.student.kind != "mlp":
+            raise ValueError(
+                f"compress.int8 {self.compress.int8}: only students of kind mlp have weights of 8 bits, and this is a "
+                f"{self.student.kind}: leave compress.int8 out"
+            )
+        if self.search is not None and (self.student.start is not None or self.compress.int8 != "none"):
+            raise ValueError(
+                "student.start and compress belong to `policykd distill`, which trains one family: a search makes "
+                "members of other sizes; leave them out"
+            )
+        return self
 
 
 class TrainConfig(Section):
