@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from policykd.spine.config.schema import Config, TrainConfig
     from policykd.spine.errors import ConfigError, InputError, Interrupted, NumericsError, PolicykdError
     from policykd.students.load import load_student
+    from policykd.studies import collect, resume_collection, tune
     from policykd.teachers.custom import make_custom_teacher
 
 _HOMES = {
@@ -32,6 +33,7 @@ _HOMES = {
         *("Run", "distill", "evaluate", "export", "inspect", "load_teacher", "play", "rank", "resume", "train_teacher"),
         *("shrink", "verify"),
     ),
+    "policykd.studies": ("collect", "resume_collection", "tune"),
     "policykd.spine.config.load": ("load_config", "load_train_config"),
     "policykd.spine.config.schema": ("Config", "TrainConfig"),
     "policykd.spine.errors": ("ConfigError", "InputError", "Interrupted", "NumericsError", "PolicykdError"),
@@ -48,6 +50,7 @@ __all__ = [
     "PolicykdError",
     "Run",
     "TrainConfig",
+    "collect",
     "distill",
     "evaluate",
     "export",
@@ -60,8 +63,10 @@ __all__ = [
     "play",
     "rank",
     "resume",
+    "resume_collection",
     "shrink",
     "train_teacher",
+    "tune",
     "verify",
 ]
 

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from policykd.learn.run import Run, finished_run, open_task, run_task
+from policykd.beginning import check_arguments, free_folder, reported
+from policykd.learn.run import Run, distillation, finished_run, open_task, run_task
 from policykd.rollout.envs import EnvSpec, factory_spec
-from policykd.spine.checkpoint import RunFolder, is_free, next_run_folder
+from policykd.spine.checkpoint import RunFolder
 from policykd.spine.config.load import load_config
 from policykd.spine.config.schema import Config, EnvConfig, TrainConfig
-from policykd.spine.errors import InputError, brief
+from policykd.spine.errors import InputError
 from policykd.spine.stop import NeverStop, StopFlag
 from policykd.spine.tracker import NullTracker, Tracker
 from policykd.teachers.load import load_teacher
@@ -57,13 +58,15 @@ def distill(
     folder, by default the next free runs/NAME-N.
     Raises InputError, NumericsError, Interrupted.
     """
-    _check_arguments(config, env)
-    if config is not None and config.search is not None:
-        raise InputError("search: a setting of policykd shrink, of no use to distill: use shrink, or leave it out")
+    check_arguments(config, env)
+    for name, command in (("search", "shrink"), ("collect", "collect"), ("tune", "tune")):
+        if getattr(config, name, None) is not None:
+            raise InputError(f"{name}: a setting of policykd {command}, of no use to distill: leave it out")
     task = open_task(config or Config(), teacher, env)
-    path = _free_folder(out, Path("runs"), task.name)
+    path = free_folder(out, Path("runs"), task.name)
     watch = tracker or NullTracker()
-    return _reported(run_task(RunFolder(path, fresh=out is None), task, watch, stop or NeverStop()), watch)
+    folder = RunFolder(path, fresh=out is None)
+    return reported(run_task(folder, task, watch, stop or NeverStop(), distillation), watch)
 
 
 def shrink(
@@ -83,11 +86,11 @@ def shrink(
     from policykd.search.run import shrink as search
     from policykd.search.run import shrink_config, with_grid
 
-    _check_arguments(config, env)
+    check_arguments(config, env)
     task = with_grid(open_task(shrink_config(config or Config()), teacher, env))
-    path = _free_folder(out, Path("runs"), f"shrink-{task.name}")
+    path = free_folder(out, Path("runs"), f"shrink-{task.name}")
     watch = tracker or NullTracker()
-    return _reported(run_task(RunFolder(path, fresh=out is None), task, watch, stop or NeverStop(), search), watch)
+    return reported(run_task(RunFolder(path, fresh=out is None), task, watch, stop or NeverStop(), search), watch)
 
 
 def resume(
@@ -109,12 +112,16 @@ def resume(
     finished, watch = finished_run(run_folder), tracker or NullTracker()
     if finished is not None:
         watch.note(f"{path}: this run is finished; here is its result")
-        return finished if (path / "report.html").is_file() else _reported(finished, watch)
+        return finished if (path / "report.html").is_file() else reported(finished, watch)
     from policykd.search.run import shrink as search
+    from policykd.tuning.run import tune
 
-    task = open_task(load_config(str(path / "config.yaml"), vouched=trust), teacher, env)
-    body = None if task.config.search is None else search
-    return _reported(run_task(run_folder, task, watch, stop or NeverStop(), body), watch)
+    config = load_config(str(path / "config.yaml"), vouched=trust)
+    if config.collect is not None:
+        raise InputError(f"{path}: a collection of data; continue it with policykd collect --resume {path}")
+    task = open_task(config, teacher, env)
+    body = tune if config.tune is not None else distillation if config.search is None else search
+    return reported(run_task(run_folder, task, watch, stop or NeverStop(), body), watch)
 
 
 def evaluate(
@@ -176,7 +183,7 @@ def train_teacher(
     """Trains a teacher with stable-baselines3 or sb3-contrib; its folder can be given to `distill` as teacher."""
     from policykd.learn.train_teacher import train_teacher as train
 
-    path = _free_folder(out, Path("runs/teachers"), (config.env.id or config.algo).replace("/", "-").replace(":", "-"))
+    path = free_folder(out, Path("runs/teachers"), (config.env.id or config.algo).replace("/", "-").replace(":", "-"))
     watch, flag = tracker or NullTracker(), stop or NeverStop()
     done = 0
 
@@ -259,34 +266,6 @@ def report(folder: Path | str) -> Path:
     from policykd.report.page import write_report
 
     return write_report(Path(folder))
-
-
-def _check_arguments(config: Any, env: Any) -> None:
-    if not isinstance(config, Config | None):
-        raise InputError(f"config is a {type(config).__name__}, expected a Config: make one with policykd.load_config")
-    if env is not None and not callable(env):
-        raise InputError(f"env is a {type(env).__name__}, expected a function: name an id as env.id of the Config")
-
-
-def _reported(run: Run, tracker: Tracker) -> Run:
-    """The run, with its report; what cannot be drawn does not lose it."""
-    try:
-        report(run.folder)
-    except Exception as error:
-        why = brief(f"{type(error).__name__}: {error}")
-        tracker.note(f"the run is whole, but report.html is not ({why}); policykd report {run.folder} tries again")
-    return run
-
-
-def _free_folder(out: Path | str | None, root: Path, name: str) -> Path:
-    """The folder that the user names, which must be free, or the next free one below `root`."""
-    if out is None:
-        return next_run_folder(root, name)
-    path = Path(out)
-    if not is_free(path):
-        kind = "is not empty" if path.is_dir() else "is a file"
-        raise InputError(f"{path}: exists and {kind}; choose another --out, or continue a run with --resume {path}")
-    return path
 
 
 def _environment(env: Environment) -> EnvConfig | EnvSpec:

@@ -37,6 +37,14 @@ TeacherName = Annotated[
     str | None,
     typer.Option("--teacher", metavar="T", help="An SB3 zip, RL-Zoo folder, run folder, builtin:NAME or hf:ORG/REPO."),
 ]
+TeacherNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--teacher",
+        metavar="T",
+        help="An SB3 zip, RL-Zoo folder, run folder, builtin:NAME or hf:ORG/REPO; several make an ensemble.",
+    ),
+]
 VecNormalize = Annotated[
     str | None,
     typer.Option("--vec-normalize", metavar="FILE", help="Statistics of a teacher that does not bring its own."),
@@ -79,7 +87,7 @@ def options(
 def distill(
     overrides: Overrides = None,
     config: ConfigName = None,
-    teacher: TeacherName = None,
+    teacher: TeacherNames = None,
     vec_normalize: VecNormalize = None,
     env: EnvId = None,
     allow_import: AllowImport = False,
@@ -101,7 +109,7 @@ def distill(
     wins: the file, then overrides, then options.
     """
     named = {
-        "teacher": teacher,
+        "teacher": teacher or None,
         "vec_normalize": vec_normalize,
         "env": env,
         "allow_import": allow_import or None,
@@ -135,23 +143,27 @@ def alone(resume: Path, others: list[Any]) -> None:
 
 
 def watched_run(
-    settings: Config | None, out: Path | None, resume: Path | None, *, trust: bool = False, search: bool = False
+    settings: Config | None, out: Path | None, resume: Path | None, *, trust: bool = False, work: str = "distill"
 ) -> int:
-    """A distillation or a search, begun or resumed, with its progress, its result, and where everything lies."""
+    """A distillation or a search (`shrink`, `tune`), begun or resumed, with its progress, its result, and where
+    everything lies."""
     from policykd.cli.output import print_returns, watched
     from policykd.report.table import aligned
 
     with watched() as (tracker, stop):
-        from policykd import api
+        from policykd import api, studies
 
         if resume is not None:
             run = api.resume(resume, trust=trust, tracker=tracker, stop=stop)
         else:
-            run = (api.shrink if search else api.distill)(settings, out=out, tracker=tracker, stop=stop)
+            begin = {"distill": api.distill, "shrink": api.shrink, "tune": studies.tune}[work]
+            run = begin(settings, out=out, tracker=tracker, stop=stop)
     print_returns(run.result)
     where = [("run folder", str(run.folder)), ("watch it", f"policykd play {run.folder}")]
     if (page := run.folder / "report.html").is_file():
         where.insert(1, ("report", str(page)))
+    if (best := run.folder / "best.yaml").is_file():
+        where.insert(1, ("best settings", f"policykd distill --config {best}"))
     sys.stdout.write(f"\n{aligned(where)}\n")
     return GATE_FAILED if run.passed is False else 0
 

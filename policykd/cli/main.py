@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from policykd.cli import export_commands, report_commands, shrink_commands
+from policykd.cli import export_commands, report_commands, shrink_commands, study_commands
 from policykd.cli.commands import app
 from policykd.report.table import printable
 from policykd.spine.errors import ConfigError, Interrupted, PolicykdError
@@ -22,6 +22,7 @@ __all__ = [
     "main",
     "report_commands",
     "shrink_commands",
+    "study_commands",
 ]
 
 

@@ -16,7 +16,7 @@ from policykd.cli.commands import (
     Overrides,
     Seed,
     Stochastic,
-    TeacherName,
+    TeacherNames,
     Trust,
     VecNormalize,
     alone,
@@ -29,7 +29,7 @@ from policykd.cli.commands import (
 def shrink(
     overrides: Overrides = None,
     config: ConfigName = None,
-    teacher: TeacherName = None,
+    teacher: TeacherNames = None,
     vec_normalize: VecNormalize = None,
     env: EnvId = None,
     allow_import: AllowImport = False,
@@ -52,7 +52,7 @@ def shrink(
     return, and confirms it on fresh seeds. Exit code 3 where none passes; the best is kept and shown.
     """
     named = {
-        "teacher": teacher,
+        "teacher": teacher or None,
         "vec_normalize": vec_normalize,
         "env": env,
         "allow_import": allow_import or None,
@@ -77,4 +77,4 @@ def shrink(
     if print_config:
         sys.stdout.write(resolved_yaml(settings))
         return 0
-    return watched_run(settings, out, None, search=True)
+    return watched_run(settings, out, None, work="shrink")

@@ -50,8 +50,12 @@ def resolve(config: Config, info: TeacherInfo, teacher: TeacherPolicy, spec: Env
     student = student.model_copy(update={"width": width, "channels": channels})
     # of a search only some members drive at a time
     drivers = 1 if config.search is None or isinstance(config.rollout.n_envs, int) else config.search.drivers
-    members = len(members_of(student)) if config.search is None else drivers
+    members = len(members_of(student, config.loss)) if config.search is None else drivers
+    ensemble = config.ensemble
+    if ensemble.q_temperatures == "auto":  # of one teacher: `loss.q_temperature` is its own
+        ensemble = ensemble.model_copy(update={"q_temperatures": [1.0]})
     update = {
+        "ensemble": ensemble,
         "env": config.env.model_copy(
             update={
                 "id": spec.recorded_id,
@@ -177,12 +181,18 @@ def _n_updates(config: Config, teacher: TeacherPolicy) -> int:
 
 
 def _q_temperature(config: Config, teacher: TeacherPolicy, measured: Measured) -> float:
-    """Q / t with t such that the two best actions' logits differ by 2 at the median state the teacher visits."""
+    """Of one teacher; those of an ensemble have one each (`policykd.learn.weighing`)."""
     if config.loss.q_temperature != "auto":
         return config.loss.q_temperature
-    if not teacher.value_teacher:
+    if not teacher.value_teacher or config.ensemble.teachers:
         return 1.0
-    q = torch.cat(list(params_on(teacher, measured.visited)))
+    return q_temperature(teacher, measured.visited)
+
+
+def q_temperature(teacher: TeacherPolicy, visited: Array) -> float:
+    """t such that the two best actions' logits Q / t differ by 2 at the median of these states [K, *O], which the
+    teacher visited."""
+    q = torch.cat(list(params_on(teacher, visited)))
     best = q.topk(2, -1).values
     gap = float((best[:, 0] - best[:, 1]).median())
     spread = float((q.max(-1).values - q.min(-1).values).mean())

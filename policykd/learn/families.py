@@ -10,7 +10,9 @@ from torch import Tensor
 from policykd.data.dataset import Dataset
 from policykd.data.records import RecordDataset, Records
 from policykd.data.sequences import SequenceDataset
+from policykd.learn.labels import label_width
 from policykd.learn.session import Session
+from policykd.loss.weighting import weigh_by
 from policykd.spine.config.student import StudentConfig
 from policykd.spine.errors import InputError
 from policykd.spine.spaces import describe_space
@@ -46,10 +48,15 @@ def family_of(session: Session, specs: Sequence[MemberSpec]) -> Family | PartedF
 def dataset_of(session: Session) -> Dataset | SequenceDataset:
     """The empty data set for members of the configured kind."""
     config, packing = session.config, session.view.packing
-    bounds = session.teacher.distribution.n_params, config.data.max_states, config.device
-    if sees_images(config.student.kind):
-        return RecordDataset(packing, *bounds)
-    return (SequenceDataset if config.student.kind == "gru" else Dataset)(packing.n_features, *bounds)
+    bounds = label_width(config, session.teacher), config.data.max_states, config.device
+    if config.student.kind == "gru":
+        return SequenceDataset(packing.n_features, *bounds)
+    images = sees_images(config.student.kind)
+    dataset = RecordDataset(packing, *bounds) if images else Dataset(packing.n_features, *bounds)
+    distribution = session.teacher.distribution
+    weigh = weigh_by(config.data.weighting, distribution)
+    dataset.weigh = None if weigh is None else lambda labels: weigh(labels[..., : distribution.n_params])
+    return dataset
 
 
 def student_of(family: Family | PartedFamily, member: int, shared: dict[str, Any]) -> Student:

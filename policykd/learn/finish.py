@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from policykd.compress.int8 import quantised
+from policykd.learn.offline import stored_states
 from policykd.learn.session import Session
 from policykd.students.mlp import MlpStudent
 from policykd.students.student import Student
@@ -18,7 +20,13 @@ def finished(session: Session, student: Student) -> Student:
     assert isinstance(student, MlpStudent)
     if how == "aware":
         return quantised(student)
+    return quantised(student, student.normaliser.apply(_states(session).to(student.device)))
+
+
+def _states(session: Session) -> Tensor:
+    """Features [M, O] of the states that the last round visited, or of all that lay ready."""
+    if session.config.data.dir is not None:
+        return stored_states(session, session.view.features)["observation"]
     last = session.folder.load_shard(session.config.rollout.rounds - 1)
     assert last is not None  # it stays until the run ends
-    rows = torch.from_numpy(last["observation"]).to(student.device)
-    return quantised(student, student.normaliser.apply(rows))
+    return torch.from_numpy(last["observation"])

@@ -19,6 +19,8 @@ from policykd.learn.session import Session
 from policykd.learn.trial import Trial
 from policykd.spine.config.judging import GateConfig
 from policykd.students.student import Student
+from policykd.teachers.base import Teacher
+from policykd.teachers.ensemble import EnsembleTeacher
 
 _ANALYSED, _VISITED_FOR_ANALYSIS = 8, 20_000
 
@@ -108,6 +110,7 @@ def build_result(session: Session, proved: Proved, file_bytes: int) -> dict[str,
             "macs": info.footprint.macs if info.footprint.params else None,
             "return": return_summary(teacher),
             "action_change": proof.action_change[0],
+            **_ensemble(session.teacher),
         },
         "student": {
             "file": "student.safetensors",
@@ -133,6 +136,24 @@ def build_result(session: Session, proved: Proved, file_bytes: int) -> dict[str,
     if proof.attempt is not None:
         result["gate"] = gate_document(proof, config.gate)
     return result
+
+
+def _ensemble(teacher: Teacher) -> dict[str, Any]:
+    """Of several teachers: how they are combined, and each one with its weight."""
+    if not isinstance(teacher, EnsembleTeacher):
+        return {}
+    panel = teacher.network
+    each = [
+        {
+            "source": one.info.source,
+            "sha256": one.info.sha256,
+            "algo": one.info.algo,
+            "params": one.info.footprint.params or None,
+            "weight": weight,
+        }
+        for one, weight in zip(panel.teachers, panel.weights, strict=True)
+    ]
+    return {"ensemble": {"how": panel.how, "teachers": each}}
 
 
 def _retention(proof: Proof, seed: int) -> dict[str, Any]:
@@ -179,6 +200,7 @@ def frontier(
                 "depth": spec.depth,
                 "seed": spec.seed,
                 **({"channels": spec.channels} if spec.channels else {}),
+                **{name: own for name in ("temperature", "alpha") if (own := getattr(spec, name)) is not None},
                 "params": size.params,
                 "constants": size.constants,
                 "macs": size.macs,

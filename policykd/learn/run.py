@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
+from policykd.learn.combinations import refuse_combinations
 from policykd.learn.defaults import refuse_shared_seeds
 from policykd.learn.disturbing import randomisable
 from policykd.learn.families import refuse_unfit
 from policykd.learn.finish import finished
 from policykd.learn.methods.distill import distill
 from policykd.learn.notes import notes_of
+from policykd.learn.offline import refuse_unfit_data
+from policykd.learn.opening import named_places, open_teacher
 from policykd.learn.proof import Proved, analysed, build_result, frontier, prove
 from policykd.learn.robustness import robustness
 from policykd.learn.session import Session, Work, prepare
@@ -26,7 +29,7 @@ from policykd.spine.checkpoint import RunFolder
 from policykd.spine.config.load import resolved_yaml
 from policykd.spine.config.schema import Config
 from policykd.spine.device import resolve_device
-from policykd.spine.errors import InputError, Interrupted
+from policykd.spine.errors import Interrupted
 from policykd.spine.files import read_json, write_atomic, write_json
 from policykd.spine.stop import StopFlag
 from policykd.spine.tracker import Fanout, TensorBoardTracker, Tracker
@@ -35,9 +38,10 @@ from policykd.students.load import load_student
 from policykd.students.spec import members_of
 from policykd.students.student import Student
 from policykd.teachers.base import Teacher
-from policykd.teachers.load import HUB, load_teacher
+from policykd.teachers.ensemble import teachers_of
 
-_LIVE = "live "
+Outcome = TypeVar("Outcome")
+
 STUDENT = "student.safetensors"
 
 
@@ -80,13 +84,8 @@ class Task:
 
 def open_task(config: Config, teacher: Any, env: Callable[..., Any] | None) -> Task:
     """Opens teacher and environment; everything that can be wrong with them is found before a folder is made."""
-    if teacher is None and config.teacher.startswith(_LIVE):
-        raise InputError(
-            f"teacher {config.teacher!r}: it was a live model; give it again: policykd.resume(folder, teacher=model)"
-        )
     refuse_shared_seeds(config, config.evaluate.select_episodes)
-    named = teacher if teacher is not None else config.teacher
-    loaded = load_teacher(named, env_id=config.env.id, vec_normalize=config.vec_normalize, trust=config.trust)
+    loaded = open_teacher(config, teacher)
     if not config.student.wrappers:
         refuse_unfit(config.student, loaded)
     spec = factory_spec(env, config.env) if env is not None else teacher_spec(config.env, loaded.info)
@@ -95,16 +94,16 @@ def open_task(config: Config, teacher: Any, env: Callable[..., Any] | None) -> T
     loaded, spec = fit_views(loaded, f"the teacher {loaded.info.source}", spec)
     if config.student.wrappers:
         refuse_unfit(config.student, loaded)
+    refuse_combinations(config, loaded)
     refuse_unfit_start(config, loaded)
     spec = randomisable(spec, config.robust, config.env.backend)
     if spec.masked and config.env.backend == "native":
         line = "env.backend native: a vector class has no action masks to give; single environments are used (sync)"
         loaded = loaded.with_info(notes=(*loaded.info.notes, line))
-    # The run can be repeated and resumed from any folder, and never with another teacher than this one.
-    pinned = config.teacher.startswith(HUB)  # to the commit that was opened
-    source = loaded.info.source if teacher is not None or pinned else config.teacher
-    places: dict[str, Any] = {"teacher": _absolute(source), "vec_normalize": _absolute(config.vec_normalize)}
-    places["student"] = config.student.model_copy(update={"start": _absolute(config.student.start)})
+    places = named_places(config, loaded, live=teacher is not None)
+    if config.data.dir is not None:
+        refuse_unfit_data(config, loaded, spec)
+        places["data"] = config.data.model_copy(update={"dir": str(Path(config.data.dir).absolute())})
     if env is not None:
         places["env"] = config.env.model_copy(update={"id": spec.recorded_id})
     resolve_device(config.device)
@@ -120,12 +119,10 @@ def finished_run(folder: RunFolder) -> Run | None:
     return Run(folder.path, result, load_student(folder.path))
 
 
-Body = Callable[[Session], Run]
-"""All between the settled configuration and the finished run."""
-
-
-def run_task(folder: RunFolder, task: Task, tracker: Tracker, stop: StopFlag, body: Body | None = None) -> Run:
-    """Starts or continues the run in its folder; `body` is what it does, by default a distillation.
+def run_task(
+    folder: RunFolder, task: Task, tracker: Tracker, stop: StopFlag, body: Callable[[Session], Outcome]
+) -> Outcome:
+    """Starts or continues the run in its folder; `body` is all between the settled configuration and the outcome.
 
     Raises InputError, NumericsError, Interrupted.
     """
@@ -137,7 +134,7 @@ def run_task(folder: RunFolder, task: Task, tracker: Tracker, stop: StopFlag, bo
             if not (folder.path / "config.yaml").is_file():
                 write_atomic(folder.path / "config.yaml", resolved_yaml(task.config).encode())
             try:
-                return _run(folder, task, Work(Fanout([tracker, board]), stop), body or _distillation)
+                return _run(folder, task, Work(Fanout([tracker, board]), stop), body)
             except Interrupted as error:
                 raise Interrupted(f"{error}; continue with --resume {folder.path}") from None
             finally:
@@ -146,7 +143,7 @@ def run_task(folder: RunFolder, task: Task, tracker: Tracker, stop: StopFlag, bo
         torch.set_num_threads(threads)
 
 
-def _run(folder: RunFolder, task: Task, work: Work, body: Body) -> Run:
+def _run(folder: RunFolder, task: Task, work: Work, body: Callable[[Session], Outcome]) -> Outcome:
     for line in task.teacher.info.notes:
         work.tracker.note(line)
     teacher = task.teacher.to(resolve_device(task.config.device))
@@ -156,13 +153,13 @@ def _run(folder: RunFolder, task: Task, work: Work, body: Body) -> Run:
     return body(session)
 
 
-def _distillation(session: Session) -> Run:
-    """The student is safe before it is judged."""
+def distillation(session: Session) -> Run:
+    """Learns and proves. The student is safe before it is judged."""
     distilled = distill(session)
     student = finished(session, distilled.student)
     save_artifact(session.folder.path / STUDENT, *signed(session, student, {}).to_artifact())
     proof = prove(session, student)
-    specs = tuple(members_of(session.config.student))
+    specs = tuple(members_of(session.config.student, session.config.loss))
 
     def documents(result: dict[str, Any]) -> dict[str, Any]:
         return {"frontier.json": frontier(session, distilled, result, specs)} if len(specs) > 1 else {}
@@ -211,6 +208,7 @@ def signed(session: Session, student: Student, figures: dict[str, Any]) -> Stude
     info = session.teacher.info
     config["teacher"], config["vec_normalize"] = info.algo, None
     config["student"]["start"] = session.baseline.get("start")  # its sha256
+    config["ensemble"]["teachers"] = [teacher.info.algo for teacher in teachers_of(session.teacher)[1:]]
     teacher = {"sha256": info.sha256, "algo": info.algo, "params": info.footprint.params or None}
     origin = {"policykd": policykd.__version__, "teacher": teacher, "config": config, "figures": figures}
     return student.signed(origin).to("cpu")
@@ -232,7 +230,3 @@ def _final(result: dict[str, Any]) -> dict[str, float]:
         "final/compression": result["compression"],
     }
     return {name: value for name, value in final.items() if value is not None}
-
-
-def _absolute(source: str | None) -> str | None:
-    return str(Path(source).absolute()) if source is not None and Path(source).exists() else source

@@ -13,6 +13,7 @@ from policykd.evaluation.stats import refuse_random_teacher
 from policykd.learn.defaults import GATE_MOST, Measured, resolve
 from policykd.learn.disturbing import disturbed, noise_units
 from policykd.learn.started import sha256_of_start
+from policykd.learn.weighing import scaled, weighed
 from policykd.rollout.envs import EnvSpec
 from policykd.spine.checkpoint import RunFolder
 from policykd.spine.config.load import resolved_yaml
@@ -24,6 +25,7 @@ from policykd.spine.tracker import Tracker
 from policykd.students.student import Student
 from policykd.students.view import Partial, View, seeing
 from policykd.teachers.base import Teacher
+from policykd.teachers.ensemble import EnsembleTeacher
 
 _VISITED_FOR_STATISTICS = 4096
 
@@ -118,17 +120,29 @@ def prepare(config: Config, teacher: Teacher, spec: EnvSpec, folder: RunFolder, 
     Raises InputError for a teacher that is no better than random.
     """
     facts = folder.load_facts("baseline")
+    if isinstance(teacher, EnsembleTeacher):
+        config, teacher = _voiced(config, teacher, spec, work, measured=facts is not None)
     if facts is not None:
         session = _resumed(config, teacher, spec, folder, work, facts)
     else:
         session = _measured(config, teacher, spec, folder, work)
-    if teacher.value_teacher:
+    if teacher.value_teacher and not isinstance(teacher, EnsembleTeacher):
         from dataclasses import replace
 
         q_temperature = session.config.loss.q_temperature
         assert isinstance(q_temperature, float)
         session = replace(session, teacher=teacher.with_logit_scale(1.0 / q_temperature))
     return session
+
+
+def _voiced(
+    config: Config, teacher: EnsembleTeacher, spec: EnvSpec, work: Work, *, measured: bool
+) -> tuple[Config, EnsembleTeacher]:
+    """The ensemble with weights and temperatures that are known from the run's configuration, or measured now."""
+    if measured:
+        return config, scaled(teacher, config)
+    with work.stage("baseline"):
+        return weighed(config, teacher, spec, work, work.tracker)
 
 
 def _resumed(
@@ -159,7 +173,7 @@ def _measured(config: Config, teacher: Teacher, spec: EnvSpec, folder: RunFolder
         refuse_random_teacher(by_teacher.returns, by_random.returns)
     measured = Measured(float(by_teacher.lengths.mean()), by_teacher.visited)
     resolved = resolve(config, teacher.info, teacher, spec, measured)
-    if int(resolved.rollout.n_steps) < measured.episode_length:
+    if config.data.dir is None and int(resolved.rollout.n_steps) < measured.episode_length:
         work.tracker.note(
             f"rollout: {resolved.rollout.n_steps} steps a round are less than the teacher's episodes of "
             f"{measured.episode_length:.0f}, so their ends are not seen; fewer rollout.n_envs see more of each"

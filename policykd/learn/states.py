@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,12 @@ from policykd.data.records import RecordDataset
 from policykd.data.sequences import SequenceDataset
 from policykd.evaluation.agreement import agreement
 from policykd.learn.families import dataset_of, family_of, student_of, student_with
+from policykd.learn.offline import stored_states
 from policykd.learn.selection import Selection
 from policykd.learn.session import Session
+from policykd.learn.targets import family_loss
 from policykd.learn.update import Learner
 from policykd.learn.warm import begin_from
-from policykd.loss.losses import make_loss
 from policykd.rollout.kernels import Members
 from policykd.rollout.recurrent import GruMembers
 from policykd.spine.errors import InputError
@@ -58,6 +60,7 @@ class LearningState:
     selection: Selection
     rounds_done: int = 0
     timesteps: int = 0
+    progress: list[float] = field(default_factory=list)  # of each member: its agreement when it last drove
     crew: tuple[int, ...] | None = None  # the members that drive; None: all
 
     @property
@@ -86,6 +89,7 @@ class LearningState:
         """Goes on with the members `keep` alone: they learn as if the others had never been there."""
         self.family, origin = subset(self.family, keep)
         self.learner = self.learner.replaced(self.family, origin, carried)
+        self.learner.loss = self.learner.loss.among(sorted(keep))
 
     def rows(self, observation: Array) -> Array:
         """[M, O] what is kept of the environment's packed observations [M, *shape]: features, or bytes of images."""
@@ -107,25 +111,36 @@ class LearningState:
         return rows if isinstance(self.dataset, RecordDataset) else self.normaliser.apply(rows)
 
     def absorb(self, visited: dict[str, Tensor]) -> tuple[Tensor, Tensor, Fresh]:
-        """Inputs [M, O] and labels [M, P] of one round on the device, and how well the members knew them already."""
+        """Inputs [M, O] and labels [M, L] of one round on the device, and how well the members knew them already."""
         device = self.family.device
         observation, params = visited["observation"].to(device), visited["params"].to(device)
         first = self.normaliser is None or (self.rounds_done == 0 and not len(self.dataset))
         if self.normaliser is None:
             self.settle(self._measured(visited["observation"]))
-        inputs = self.inputs(observation)
+        inputs, labels = self.inputs(observation), self.labels(visited)
         if first:
             self.start_log_std(params)
             begin_from(self, inputs, params)
             self.learner.adopt()
         self.timesteps += len(inputs)
-        return inputs, params, self._fresh(inputs, params, visited)
+        fresh = self._fresh(inputs, labels, visited)
+        known = self.progress or [float("nan")] * len(self.family)
+        self.progress = [
+            old if math.isnan(new) else new for old, new in zip(known, fresh.agreement or known, strict=True)
+        ]
+        return inputs, labels, fresh
 
-    def keep(self, visited: dict[str, Tensor], inputs: Tensor, params: Tensor) -> int:
-        """Puts one round's inputs [M, O] and labels [M, P] into the data set; how many old states were dropped."""
+    def labels(self, visited: dict[str, Tensor]) -> Tensor:
+        """[M, L] on the device: the teacher's parameters, and what stands beside them."""
+        device = self.family.device
+        parts = [visited[name].to(device) for name in ("params", "beside") if name in visited]
+        return torch.cat(parts, -1) if len(parts) > 1 else parts[0]
+
+    def keep(self, visited: dict[str, Tensor], inputs: Tensor, labels: Tensor) -> int:
+        """Puts one round's inputs [M, O] and labels [M, L] into the data set; how many old states were dropped."""
         if isinstance(self.dataset, SequenceDataset):
-            return self.dataset.append(inputs, params, visited["start"])
-        return self.dataset.append(inputs, params)
+            return self.dataset.append(inputs, labels, visited["start"])
+        return self.dataset.append(inputs, labels)
 
     def student_of(self, round_index: int, member: int) -> Student:
         """The member as it was after a judged round."""
@@ -158,11 +173,11 @@ class LearningState:
 
     def start_log_std(self, params: Tensor) -> None:
         """The student's spread starts at the teacher's mean log_std over the first round."""
-        n_means = self.family.n_means
+        own = slice(self.family.n_means, self.family.distribution.n_params)
         if self.family.log_std.numel():
-            self.family.log_std.copy_(params[:, n_means:].mean(0).expand_as(self.family.log_std))
+            self.family.log_std.copy_(params[:, own].mean(0).expand_as(self.family.log_std))
 
-    def _fresh(self, inputs: Tensor, params: Tensor, visited: dict[str, Tensor]) -> Fresh:
+    def _fresh(self, inputs: Tensor, labels: Tensor, visited: dict[str, Tensor]) -> Fresh:
         """The teacher's rows, where it drove as well, are nobody's."""
         n_envs = self.session.config.rollout.n_envs
         assert isinstance(n_envs, int)
@@ -183,8 +198,9 @@ class LearningState:
                 own = along[index, rows]
             else:
                 own = self._params(index, inputs[rows])
-            agreements.append(agreement(self.session.teacher, params[rows], own))
-            losses.append(float(self.learner.loss(self.family.distribution, params[rows], own).mean()))
+            distribution = self.family.distribution
+            agreements.append(agreement(self.session.teacher, labels[rows, : distribution.n_params], own))
+            losses.append(float(self.learner.loss.among([index])(distribution, labels[rows], own).mean()))
         return Fresh(agreements, losses)
 
     def _measured(self, rows: Tensor) -> Normaliser:
@@ -204,9 +220,9 @@ class LearningState:
 def start(session: Session, specs: Sequence[MemberSpec] | None = None, rounds: int | None = None) -> LearningState:
     """The state before round 0, of the configured family or of `specs`, whose learning rate falls over `rounds`."""
     config, teacher = session.config, session.teacher
-    family = family_of(session, members_of(config.student) if specs is None else specs)
+    family = family_of(session, members_of(config.student, config.loss) if specs is None else specs)
     dataset = dataset_of(session)
-    loss = make_loss(config.loss.kind, config.loss.temperature, config.loss.convention, masked=teacher.masked)
+    loss = family_loss(config.loss, family.specs, masked=teacher.masked)
     learner = Learner(
         family, loss, config.update, rounds or config.rollout.rounds, int8=config.compress.int8 == "aware"
     )
@@ -230,6 +246,7 @@ def save(session: Session, state: LearningState, round_index: int) -> None:
         "updates": state.rounds_done * state.learner.n_updates,
         "normaliser_limit": state.normaliser.limit,
         "selection": {str(r): means for r, means in state.selection.returns.items()},
+        "progress": [None if math.isnan(g) else g for g in state.progress],
         "seconds": session.work.seconds,
     }
     session.folder.save_state(round_index, tensors, facts)
@@ -249,6 +266,7 @@ def restore(session: Session) -> LearningState | None:
     for name, means in facts["selection"].items():
         state.selection.returns[int(name)] = means
         state.selection.snapshots[int(name)] = values[f"snapshot.{name}"].to(state.family.device)
+    state.progress = [float("nan") if g is None else g for g in facts.get("progress", [])]
     if facts["round"] + 1 < session.config.rollout.rounds:  # else the data has done its work
         load_shards(session, state, facts["round"])
     state.rounds_done, state.timesteps = facts["round"] + 1, facts["timesteps"]
@@ -258,6 +276,11 @@ def restore(session: Session) -> LearningState | None:
 
 def load_shards(session: Session, state: LearningState, last: int) -> None:
     """Fills the data set again with the labelled states of every round up to `last`. InputError where one is gone."""
+    if session.config.data.dir is not None:
+        visited = stored_states(session, state.rows)
+        rows, params = (visited[name].to(state.family.device) for name in ("observation", "params"))
+        state.keep(visited, state.inputs(rows), params)
+        return
     for index in session.folder.shards:
         if index > last:
             continue
@@ -267,4 +290,4 @@ def load_shards(session: Session, state: LearningState, last: int) -> None:
                 f"{session.folder.checkpoints}: the labelled data of round {index} is missing; start a new run"
             )
         visited = {name: torch.from_numpy(value).to(state.family.device) for name, value in shard.items()}
-        state.keep(visited, state.inputs(visited["observation"]), visited["params"])
+        state.keep(visited, state.inputs(visited["observation"]), state.labels(visited))

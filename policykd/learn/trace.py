@@ -28,17 +28,11 @@ def trace_round(
         values |= {f"loss/{config.loss.kind}{name}": value for name, value in zip(names, m.loss, strict=True)}
         values |= {f"update/grad_norm{name}": value for name, value in zip(names, m.grad_norm, strict=True)}
         tracker.scalars(values, m.update)
-    per_second = state.timesteps / max(session.work.seconds.get("collect", 0.0), 1e-9)
-    entropy = session.teacher.distribution.entropy(visited["params"][:4096])
-    values = {
-        "teacher/entropy": float(entropy.mean()),
-        "rollout/beta": beta_schedule(config.rollout.beta, config.rollout.rounds)(
-            min(index, config.rollout.rounds - 1)
-        ),
-        "rollout/timesteps": state.timesteps,
-        "rollout/timesteps_per_s": per_second,
-        "data/states": len(state.dataset),
-    }
+    values = {"data/states": float(len(state.dataset))}
+    if len(visited["params"]):
+        values["teacher/entropy"] = float(session.teacher.distribution.entropy(visited["params"][:4096]).mean())
+    if config.data.dir is None:
+        values |= _rollout(session, state, index)
     for curve, of_members in (("agreement/student_states", fresh.agreement), ("loss/validation", fresh.loss)):
         pairs = zip(names, of_members, strict=False)
         values |= {f"{curve}{name}": value for name, value in pairs if not np.isnan(value)}
@@ -46,16 +40,32 @@ def trace_round(
     for name, value in zip(names, state.selection.returns.get(index, []), strict=False):
         values[f"return/select{name}"] = value
     tracker.scalars(values, state.timesteps)
-    tracker.status(kl=min(metrics[-1].loss), timesteps_per_s=per_second)
+    speed = {name: values[f"rollout/{name}"] for name in ("timesteps_per_s",) if f"rollout/{name}" in values}
+    tracker.status(kl=min(metrics[-1].loss), **speed)
     if fresh.agreement:
         tracker.status(agreement=float(np.nanmax(fresh.agreement)))
 
 
+def _rollout(session: Session, state: LearningState, index: int) -> dict[str, float]:
+    r = session.config.rollout
+    return {
+        "rollout/beta": beta_schedule(r.beta, r.rounds)(min(index, r.rounds - 1)),
+        "rollout/timesteps": state.timesteps,
+        "rollout/timesteps_per_s": state.timesteps / max(session.work.seconds.get("collect", 0.0), 1e-9),
+    }
+
+
 def member_names(state: LearningState) -> list[str]:
-    """`` for a single student, else `/d2_w16_s0` and so on, of convolutions `/c8_d1_w32_s0`."""
-    if len(state.family) == 1:
+    """`` for the single student of a distillation, else `/d2_w16_s0` and so on, of convolutions `/c8_d1_w32_s0`, and
+    `/d2_w16_t4_s0` where members differ in their temperature; in a search the last member of a generation keeps its
+    name."""
+    if len(state.family) == 1 and state.session.config.search is None:
         return [""]
-    return [f"/{f'c{s.channels}_' if s.channels else ''}d{s.depth}_w{s.width}_s{s.seed}" for s in state.family.specs]
+    return [
+        "/"
+        + "_".join([*([f"c{s.channels}"] if s.channels else []), f"d{s.depth}", f"w{s.width}", *s.taught, f"s{s.seed}"])
+        for s in state.family.specs
+    ]
 
 
 def _returns(

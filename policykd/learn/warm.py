@@ -11,6 +11,7 @@ from torch import Tensor
 
 from policykd.compress.prune import Labelled, Net, pruned
 from policykd.learn.started import open_start, refuse_unfit_layers
+from policykd.loss.losses import Loss
 from policykd.students.family import Family
 from policykd.students.transplant import plant, plant_log_std, refitted
 
@@ -30,7 +31,7 @@ def begin_from(state: LearningState, inputs: Tensor, params: Tensor) -> None:
     found = refitted(old, state.session.view.packing, family.distribution, state.normaliser)
     layers = tuple((weight.to(family.device), bias.to(family.device)) for weight, bias in found)
     plant_log_std(family, old)
-    seen = Labelled(inputs, params, family.distribution, state.learner.loss)
+    seen = Labelled(inputs, params, family.distribution, Loss(masked=state.session.teacher.masked))
     for index, spec in enumerate(family.specs):
         own = layers
         if config.compress.prune != "none":

@@ -27,13 +27,14 @@ class Slope(Protocol):
     def __call__(self, k: int, means: F32, log_std: F32, d_means: F32, d_log_std: F32) -> F32: ...
 
 
-def slope_of(loss: Loss, distribution: Distribution, teacher: Tensor) -> Slope:
-    """The loss against the teacher's parameters [U, B, P] of U mini-batches; what depends on them alone is done now."""
+def slope_of(loss: Loss, distribution: Distribution, labels: Tensor) -> Slope:
+    """The loss against the labels [U, B, L] of U mini-batches; what depends on them alone is done now."""
+    teacher = labels[..., : distribution.n_params]
     if loss.plain and isinstance(distribution, Categorical):
         return _Categorical(teacher)
     if loss.plain and isinstance(distribution, DiagGaussian | SquashedDiagGaussian):
         return _Gaussian(teacher, distribution.dim)
-    return _Torch(loss, distribution, teacher)
+    return _Torch(loss, distribution, labels)
 
 
 class _Categorical:
@@ -91,15 +92,15 @@ class _Gaussian:
 class _Torch:
     """Any loss of any distribution."""
 
-    def __init__(self, loss: Loss, distribution: Distribution, teacher: Tensor) -> None:
-        self._loss, self._distribution, self._teacher = loss, distribution, teacher
+    def __init__(self, loss: Loss, distribution: Distribution, labels: Tensor) -> None:
+        self._loss, self._distribution, self._labels = loss, distribution, labels
 
     def __call__(self, k: int, means: F32, log_std: F32, d_means: F32, d_log_std: F32) -> F32:
         student, n_means = torch.from_numpy(means), means.shape[-1]
         if log_std.size:
             spread = torch.from_numpy(log_std).expand(-1, means.shape[1], -1)
             student = torch.cat([student, spread], -1)
-        loss, gradient = self._loss.with_gradient(self._distribution, self._teacher[k], student)
+        loss, gradient = self._loss.with_gradient(self._distribution, self._labels[k], student)
         gradient = gradient / means.shape[1]
         d_means[...] = gradient[..., :n_means].numpy()
         if log_std.size:

@@ -16,6 +16,7 @@ _COLUMNS = (
     ("status", "status", "dropped: left early; failed: not good enough; passed; chosen"),
     ("width", "width", "units of a layer"),
     ("depth", "depth", "layers between input and output"),
+    ("channels", "channels", "of the convolutions before the layers"),
     ("seed", "seed", "of its first weights"),
     ("params", "parameters", "weights and biases needed to act"),
     ("constants", "constants", "numbers of the observation normaliser"),

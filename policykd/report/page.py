@@ -7,7 +7,7 @@ import hashlib
 from importlib import resources
 from pathlib import Path
 
-from policykd.report import again, frontier_plot, members, pictures, sections
+from policykd.report import again, disturbances, frontier_plot, members, pictures, sections
 from policykd.report.facts import Facts, read_facts
 from policykd.report.html import Safe, element, join
 from policykd.spine.files import write_atomic
@@ -17,6 +17,7 @@ _ANCHORS = (
     ("picture", "picture"),
     ("diagnosis", "diagnosis"),
     ("table", "members"),
+    ("robust", "disturbances"),
     ("curves", "learning curves"),
     ("differences", "disagreement"),
     ("configuration", "configuration"),
@@ -50,6 +51,7 @@ def page(facts: Facts, svg: str) -> str:
         "picture": pictures.picture(facts, svg),
         "diagnosis": sections.diagnosis(facts),
         "table": members.members_table(facts),
+        "robust": disturbances.disturbances(facts),
         "curves": pictures.learning_curves(facts),
         "differences": pictures.differences(facts),
         "configuration": sections.configuration(facts),

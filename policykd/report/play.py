@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from policykd.learn.opening import open_teacher
 from policykd.learn.sources import fit_pair, open_policy, policy_env, views_env
 from policykd.report.video import record, show
 from policykd.rollout.envs import make_env
@@ -62,9 +63,10 @@ def _own_teacher(folder: Path) -> Teacher | None:
     taught_by = read_header(folder / "student.safetensors").get("provenance", {}).get("teacher")
     try:
         config = load_config(str(folder / "config.yaml"))
-        if config.teacher.startswith(HUB) or not isinstance(taught_by, dict):
+        sources = (config.teacher, *config.ensemble.teachers)
+        if any(name.startswith(HUB) for name in sources) or not isinstance(taught_by, dict):
             return None
-        teacher = load_teacher(config.teacher, env_id=config.env.id, vec_normalize=config.vec_normalize)
+        teacher = open_teacher(config)
     except InputError:
         return None
     return teacher if teacher.info.sha256 == taught_by.get("sha256") else None

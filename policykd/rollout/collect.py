@@ -7,6 +7,7 @@ with a memory sees and labels every step as it comes, whoever acts.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ from policykd.rollout.draws import perturbed
 from policykd.rollout.envs import EnvSpec
 from policykd.rollout.lean import Driver, lean_driver
 from policykd.rollout.recurrent import GruMembers
-from policykd.rollout.vecenv import BatchEnv, Bools, Floats, make_batch
+from policykd.rollout.vecenv import BatchEnv, Bools, Ends, Floats, make_batch
 from policykd.spine.config.rollout import RolloutConfig
 from policykd.spine.errors import NumericsError
 from policykd.spine.seeding import SeedKey
@@ -30,18 +31,32 @@ from policykd.spine.types import Array, Progress, TeacherPolicy, is_recurrent
 
 TEACHER = -1
 Students = Callable[[Tensor], Tensor]
-_TELL = 16  # steps between two words on progress
+_TELL = 0.1  # seconds between two words on progress, at least
 
 
 @dataclass(frozen=True)
 class Shard:
-    """What to collect: `beta` is the probability that the teacher acts, drawn per step and environment."""
+    """What to collect: `beta` is the probability that the teacher acts, drawn per step and environment; `whole`:
+    actions, rewards and ends of every step are kept as well, for data that others read."""
 
     key: SeedKey
     n_envs: int
     n_steps: int
     beta: float
     acting: RolloutConfig
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What was done and what came of it: action [T, N, *A] as the environment took it, reward and done [T, N]; of the K
+    episodes that ended, in the order of their ends, terminated [K] and their last observations last [K, *O]."""
+
+    action: Array
+    reward: Floats
+    done: Bools
+    terminated: Bools
+    last: Array
 
 
 @dataclass(frozen=True)
@@ -52,7 +67,7 @@ class Rollout:
     labels, None until `label` made them; acting, start [T, N]; actor [T, N]: a member's
     index or -1 for the teacher; returns, lengths: of the episodes that ended inside, with `slot` who drove them;
     mask [T, N, n]: the actions that were allowed, where the teacher needs masks. Labels are masked by it.
-    truth [T, N, *O]: what the teacher labels, where observations are disturbed; else None.
+    truth [T, N, *O]: what the teacher labels, where observations are disturbed; else None. steps: of a whole shard.
     """
 
     observation: Array
@@ -65,6 +80,7 @@ class Rollout:
     slot: NDArray[np.int64]
     mask: Bools | None = None
     truth: Array | None = None
+    steps: Steps | None = None
 
     @property
     def timesteps(self) -> int:
@@ -107,7 +123,7 @@ def _run(shard: Shard, env: BatchEnv, driver: Driver, progress: Progress) -> Rol
     truths = np.empty_like(seen) if isinstance(env, DisturbedEnvs) else None
     rewards, ends, lives, actors = list[Floats](), list[Bools](), list[Bools](), list[NDArray[np.int32]]()
     live, start = np.ones(n, np.bool_), np.ones(n, np.bool_)
-    told = 0
+    told, again, kept = 0, time.monotonic() + _TELL, list[tuple[Array, Ends | None]]()
     for t in range(steps):
         progress.check()
         seen[t] = observation
@@ -121,20 +137,30 @@ def _run(shard: Shard, env: BatchEnv, driver: Driver, progress: Progress) -> Rol
             start = (ends[-1] | ~lives[-2]) & live
         action, who = driver.decide(observation, mask, start, truth)
         step = env.step(action)
+        if shard.whole:
+            kept.append((action.copy(), step.ends))
         actors.append(who)
         rewards.append(step.reward)
         ends.append(step.done)
         observation, live, mask = step.observation, step.acting, step.mask
-        if t % _TELL == _TELL - 1 or t == steps - 1:
+        if time.monotonic() >= again or t == steps - 1:
             progress.advance(int(np.concatenate(lives[told:]).sum()))
-            told = t + 1
+            told, again = t + 1, time.monotonic() + _TELL
     acting, done = np.concatenate(lives).reshape(steps, n), np.concatenate(ends).reshape(steps, n)
     reward, actor = np.concatenate(rewards).reshape(steps, n), np.concatenate(actors).reshape(steps, n)
     starts = np.ones((steps, n), np.bool_)
     starts[1:] = done[:-1] | ~acting[:-1]  # under NEXT_STEP the episode starts after the ignored step
     ended = _finished(reward, done, acting)
     labels = driver.labels(seen if truths is None else truths)
-    return Rollout(seen, labels, acting, starts & acting, actor, *ended, masks, truths)
+    whole = _steps(kept, reward, done, seen) if shard.whole else None
+    return Rollout(seen, labels, acting, starts & acting, actor, *ended, masks, truths, whole)
+
+
+def _steps(kept: list[tuple[Array, Ends | None]], reward: Floats, done: Bools, seen: Array) -> Steps:
+    ends = [end for _, end in kept if end is not None]
+    last = np.concatenate([end.observation for end in ends]) if ends else seen[:0, 0]
+    terminated = np.concatenate([end.terminated for end in ends]) if ends else np.zeros(0, np.bool_)
+    return Steps(np.stack([action for action, _ in kept]), reward, done, terminated, last)
 
 
 def _finished(reward: Floats, done: Bools, acting: Bools) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:

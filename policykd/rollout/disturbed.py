@@ -86,7 +86,7 @@ class DisturbedEnvs:
         for slot in np.flatnonzero(begins).tolist():
             self._begin(slot, self._seeds.begun(slot))
         seen = self._observed(step.observation, begins)
-        return Step(seen, step.reward, step.done, step.acting, step.success, step.mask)
+        return Step(seen, step.reward, step.done, step.acting, step.success, step.mask, step.ends)
 
     def close(self) -> None:
         self._env.close()

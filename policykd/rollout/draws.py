@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,29 +40,32 @@ def mode(distribution: Distribution, params: Array) -> Array:
 class Sampler:
     """Draws one action for each of N slots at every call, from a generator of its own.
 
-    `log_std`, [A] or [N, A], is that of a Gaussian, and empty for other distributions.
+    `log_std`, [A] or [N, A], is that of a Gaussian, and empty for other distributions. `noise()` is the next draw alone
+    [N, M], in an array that is the caller's; of a Gaussian (`gaussian`) an action is the mean and this.
     """
 
     def __init__(self, distribution: Distribution, n: int, rng: np.random.Generator, log_std: Array) -> None:
         self._distribution, self._rng = distribution, rng
         self._std = np.exp(log_std)
-        self._rows = self._drawn((_NOISE_ROWS, n, distribution.n_means))
+        self.noise = chain.from_iterable(self._drawn((_NOISE_ROWS, n, distribution.n_means))).__next__
+        self.gaussian = isinstance(distribution, DiagGaussian)
 
     def __call__(self, means: Array) -> Array:
         """Actions for logits or means [N, M], in the shape of `mode`."""
-        noise = next(self._rows)
-        noise += means
-        return noise if isinstance(self._distribution, DiagGaussian) else mode(self._distribution, noise)
+        noise = self.noise()
+        np.add(noise, means, noise)
+        return noise if self.gaussian else mode(self._distribution, noise)
 
-    def _drawn(self, shape: tuple[int, ...]) -> Iterator[NDArray[np.float32]]:
+    def _drawn(self, shape: tuple[int, ...]) -> Iterator[list[NDArray[np.float32]]]:
         while True:
             if self._std.size:
-                yield from self._rng.standard_normal(shape, np.float32) * self._std
+                drawn = self._rng.standard_normal(shape, np.float32) * self._std
             elif isinstance(self._distribution, Bernoulli):
-                yield from self._rng.logistic(size=shape).astype(np.float32)
+                drawn = self._rng.logistic(size=shape).astype(np.float32)
             else:  # Gumbel
                 exponential = self._rng.standard_exponential(shape, np.float32)
-                yield from -np.log(np.maximum(exponential, np.float32(1e-20)))
+                drawn = -np.log(np.maximum(exponential, np.float32(1e-20)))
+            yield list(drawn)
 
 
 def perturbed(actions: Array, policy: TeacherPolicy, noise: float, rng: np.random.Generator) -> Array:

@@ -17,6 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from policykd.rollout.few_rows import FewRows, few
+from policykd.rollout.inputs import Normalise, as_float, full, scaled, standardised
 from policykd.rollout.partial_kernels import seeing
 from policykd.spine.packing import Leaf, Packing
 from policykd.spine.types import Array, Policy
@@ -33,7 +35,6 @@ from policykd.teachers.normalize import Normalizer
 
 F32 = NDArray[np.float32]
 Do = Callable[[], object]
-Normalise = Callable[[Array], F32]
 _NONE = np.zeros(0, np.float32)
 
 
@@ -120,11 +121,6 @@ class _Mlp:
         return normalise, steps, x
 
 
-def full(row: Array, batch: int) -> Array:
-    """The row [n] written out `batch` times [batch, n]."""
-    return np.ascontiguousarray(np.broadcast_to(row, (batch, len(row))))
-
-
 def kernel_of(policy: Policy) -> Kernel | None:
     """The policy in NumPy, or None where it is no plain MLP on vectors, needs masks or lies on another device."""
     if isinstance(policy, MlpStudent):
@@ -143,7 +139,7 @@ def _of_student(student: MlpStudent) -> Kernel | None:
         return None
     names = [student.activation] * (len(student.layers) - 1) + ["identity"]
     layers = [(*pair, name) for pair, name in zip(student.layers, names, strict=True)]
-    return _Mlp(_scaled(student.normaliser), layers, student.log_std.numpy())
+    return _Mlp(scaled(student.normaliser), layers, student.log_std.numpy())
 
 
 def _of_teacher(teacher: Teacher, network: Network) -> Kernel | None:
@@ -161,7 +157,7 @@ def _of_teacher(teacher: Teacher, network: Network) -> Kernel | None:
     if not plain or len(dense) < len(network.layers):
         return None
     layers = [(layer.weight.T, layer.bias, layer.activation) for layer in dense]
-    normalise = _standardised(statistics) if isinstance(statistics, Normalizer) else _as_float(parts[0].size)
+    normalise = standardised(statistics) if isinstance(statistics, Normalizer) else as_float(parts[0].size)
     head, scale = network.head, np.float32(teacher.logit_scale)
     if isinstance(head, QuantileMean):
         shape = (-1, head.n_quantiles, head.n_actions)
@@ -176,61 +172,6 @@ def _is_vector(packing: Packing) -> bool:
 
 def _is_flat(leaf: Leaf) -> bool:
     return len(leaf.shape) == 1 and not leaf.nvec
-
-
-def _as_float(n_inputs: int) -> Callable[[int], Normalise]:
-    def planned(batch: int) -> Normalise:
-        x = np.empty((batch, n_inputs), np.float32)
-
-        def apply(seen: Array) -> F32:
-            x[...] = seen
-            return x
-
-        return apply
-
-    return planned
-
-
-def _standardised(statistics: Normalizer) -> Callable[[int], Normalise]:
-    """As `TensorNormalizer`: in float64, then float32."""
-
-    def planned(batch: int) -> Normalise:
-        mean, std = (full(np.asarray(row, np.float64), batch) for row in (statistics.mean, statistics.std))
-        high, x = np.full(mean.shape, statistics.clip), np.empty(mean.shape, np.float32)
-        low, scaled = -high, np.empty(mean.shape)
-
-        def apply(seen: Array) -> F32:
-            np.subtract(seen, mean, out=scaled)
-            np.divide(scaled, std, out=scaled)
-            np.maximum(scaled, low, out=scaled)
-            np.minimum(scaled, high, out=scaled)
-            x[...] = scaled
-            return x
-
-        return apply
-
-    return planned
-
-
-def _scaled(normaliser: Normaliser) -> Callable[[int], Normalise]:
-    """As `Normaliser.apply`."""
-
-    def planned(batch: int) -> Normalise:
-        mean, scale = full(normaliser.mean, batch), full(normaliser.scale, batch)
-        high, x = np.full(mean.shape, normaliser.limit, np.float32), np.empty(mean.shape, np.float32)
-        low = -high
-
-        def apply(seen: Array) -> F32:
-            x[...] = seen
-            np.subtract(x, mean, out=x)
-            np.multiply(x, scale, out=x)
-            np.maximum(x, low, out=x)
-            np.minimum(x, high, out=x)
-            return x
-
-        return apply
-
-    return planned
 
 
 @dataclass(frozen=True)
@@ -252,12 +193,16 @@ class Members:
         if isinstance(family, ConvFamily) or family.device.type != "cpu" or not _is_vector(self.view.packing):
             return None
         if len(family) > 1:
-            return seeing(_Groups(family, _scaled(self.normaliser), n_envs), self.view.columns)
-        pairs = family.member_layers(0)
-        names = [family.activation] * (len(pairs) - 1) + ["identity"]
-        layers = [(*pair, name) for pair, name in zip(pairs, names, strict=True)]
-        mlp = _Mlp(_scaled(self.normaliser), layers, family.member_log_std(0).numpy())
-        return seeing(mlp, self.view.columns)
+            return seeing(_Groups(family, scaled(self.normaliser), n_envs), self.view.columns)
+        pairs, log_std = family.member_layers(0), family.member_log_std(0).numpy()
+        plain = [(weight.numpy(), bias.numpy()) for weight, bias in pairs]
+        if few(n_envs, plain):
+            alone: Kernel = FewRows(n_envs, self.normaliser, plain, family.activation, log_std)
+        else:
+            names = [family.activation] * (len(pairs) - 1) + ["identity"]
+            layers = [(*pair, name) for pair, name in zip(pairs, names, strict=True)]
+            alone = _Mlp(scaled(self.normaliser), layers, log_std)
+        return seeing(alone, self.view.columns)
 
 
 class _Groups:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from policykd.rollout.envs import EnvSpec, make_env
-from policykd.rollout.vecenv import Bools, Step, check_finite
+from policykd.rollout.vecenv import Bools, Ends, Step, check_finite
 from policykd.spine.errors import InputError, brief
 from policykd.spine.packing import packing_of
 from policykd.spine.spaces import describe_space, same_shape
@@ -64,6 +64,7 @@ class PoolEnvs:
         self._observation[live] = found.reshape(len(live), *self._packing.shape)
         check_finite(self._observation, "observation", self._where)
         check_finite(reward, "reward", self._where)
+        ends = Ends(np.asarray(terminated, np.bool_)[done[live]], self._observation[done]) if done.any() else None
         again = []
         for slot in np.flatnonzero(done).tolist():
             if self._next_seed(slot) is None:
@@ -74,7 +75,8 @@ class PoolEnvs:
             first = self._pool.reset(np.array(again, np.int32))[0]
             self._observation[again] = first.reshape(len(again), *self._packing.shape)
             check_finite(self._observation, "observation", self._where)
-        return Step(self._observation.copy(), reward, done, self._acting.copy(), np.full(self.n_envs, np.nan))
+        success = np.full(self.n_envs, np.nan)
+        return Step(self._observation.copy(), reward, done, self._acting.copy(), success, ends=ends)
 
     def close(self) -> None:
         """Threads end with the pool."""

@@ -31,11 +31,20 @@ _FEW = 4096  # numbers whose scalar product is made on one thread
 
 
 @dataclass(frozen=True)
+class Ends:
+    """How the K episodes of a step's `done` ended, in the order of their slots: `terminated` [K] by the environment's
+    own rules, else they were cut off; `observation` [K, *O] the last one of each, for which there is no action."""
+
+    terminated: Bools
+    observation: Array
+
+
+@dataclass(frozen=True)
 class Step:
-    """What N environments answered, in arrays that nobody writes to any more.
+    """What N environments answered, in arrays that nobody writes to any more; several steps may share them.
 
     observation [N, *O], reward [N], done [N], acting [N], success [N] (NaN where the environment does not say, or the
-    episode goes on), mask [N, n] of allowed next actions (None without masks).
+    episode goes on), mask [N, n] of allowed next actions (None without masks), ends: of `done`, where any is.
     """
 
     observation: Array
@@ -44,6 +53,7 @@ class Step:
     acting: Bools
     success: Floats
     mask: Bools | None = None
+    ends: Ends | None = None
 
 
 class BatchEnv(Protocol):
@@ -85,7 +95,7 @@ class SyncEnvs:
         self._observation = np.zeros((n_envs, *self._packing.shape), self._packing.dtype)
         self._acting = np.ones(n_envs, np.bool_)
         self._live = list(range(n_envs))  # the slots that are stepped
-        self._unknown = np.full(n_envs, np.nan)
+        self._going, self._unknown = np.zeros(n_envs, np.bool_), np.full(n_envs, np.nan)  # of a step that ends nothing
         self._choices = mask_branches(self.action_space) if spec.masked else ()
         self.mask: Bools | None = np.ones((n_envs, sum(self._choices)), np.bool_) if spec.masked else None
 
@@ -100,6 +110,7 @@ class SyncEnvs:
 
     def start(self, episodes: Iterable[tuple[int, int]]) -> None:
         """New episodes in some slots, retired ones too: (slot, seed) each."""
+        self._acting = self._acting.copy()
         for slot, seed in episodes:
             self._start(slot, seed)
             self._acting[slot] = True
@@ -108,8 +119,9 @@ class SyncEnvs:
 
     def step(self, actions: Array) -> Step:
         n = self.n_envs
-        reward, done, success = np.zeros(n), np.zeros(n, np.bool_), self._unknown.copy()
+        reward, done, success = np.zeros(n), self._going, self._unknown
         plain, seen = self._packing.plain, self._observation
+        ended = list[tuple[bool, Array]]()
         for slot in self._live:
             try:
                 observation, reward[slot], terminated, truncated, info = self.envs[slot].step(actions[slot])
@@ -118,10 +130,14 @@ class SyncEnvs:
             seen[slot] = observation if plain else self._packing.pack(observation)
             if terminated or truncated:
                 check_finite(self._observation, "observation", self._where)  # before the reset hides it
+                if done is self._going:
+                    done, success = done.copy(), success.copy()
                 done[slot] = True
+                ended.append((bool(terminated), seen[slot].copy()))
                 success[slot] = _success(info)
                 seed = self._next_seed(slot)
                 if seed is None:
+                    self._acting = self._acting.copy()
                     self._acting[slot] = False
                     self._live = [other for other in self._live if other != slot]
                 else:
@@ -131,7 +147,8 @@ class SyncEnvs:
         check_finite(self._observation, "observation", self._where)
         check_finite(reward, "reward", self._where)
         mask = None if self.mask is None else self.mask.copy()
-        return Step(self._observation.copy(), reward, done, self._acting.copy(), success, mask)
+        ends = Ends(np.array([by for by, _ in ended]), np.stack([last for _, last in ended])) if ended else None
+        return Step(self._observation.copy(), reward, done, self._acting, success, mask, ends)
 
     def close(self) -> None:
         for env in self.envs:
@@ -198,18 +215,22 @@ class VectorEnvs:
         success = _successes(info, done)
         acting = np.ones(self.n_envs, np.bool_)
         check_finite(observation, "observation", self._where)
-        if done.any() and info.get("final_obs") is not None:
-            last = self._final(info["final_obs"], done)
-            check_finite(last.astype(observation.dtype), "observation", lambda _: f"env {self._name}, a final state")
+        any_done, ends = bool(done.any()), None
+        if any_done:
+            last = observation[done]
+            if info.get("final_obs") is not None:
+                last = self._final(info["final_obs"], done).astype(observation.dtype)
+                check_finite(last, "observation", lambda _: f"env {self._name}, a final state")
+            ends = Ends(np.asarray(terminated, np.bool_)[done], last)
         if self._next_step:
             acting = ~done
-        elif self._disabled and done.any():
+        elif self._disabled and any_done:
             observation = self._packed(self.env.reset(options={"reset_mask": done})[0])
             check_finite(observation, "observation", self._where)
         self._acting = acting
         reward = np.where(live, np.asarray(reward, np.float64), 0.0)
         check_finite(reward, "reward", self._where)
-        return Step(np.array(observation), reward, done, acting.copy(), success)
+        return Step(np.array(observation), reward, done, acting.copy(), success, ends=ends)
 
     def close(self) -> None:
         self.env.close()

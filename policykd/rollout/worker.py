@@ -105,6 +105,8 @@ def _obey(message: bytes, envs: SyncEnvs, views: dict[str, Array], actions: Any,
     memory, slots = place
     step = envs.step(actions(memory, message[1:].decode())[slots[0] : slots[-1] + 1])
     _put(views, observation=step.observation, reward=step.reward, done=step.done, success=step.success, mask=step.mask)
+    if step.ends is not None:
+        views["terminated"][step.done] = step.ends.terminated
 
 
 def _put(views: dict[str, Array], **values: Array | None) -> None:

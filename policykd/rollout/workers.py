@@ -20,7 +20,7 @@ import numpy as np
 
 from policykd.rollout.envs import EnvSpec, make_env
 from policykd.rollout.masks import mask_branches
-from policykd.rollout.vecenv import Bools, Step
+from policykd.rollout.vecenv import Bools, Ends, Step
 from policykd.rollout.worker import Layout, serve
 from policykd.spine.errors import InputError, NumericsError, brief
 from policykd.spine.packing import packing_of
@@ -51,6 +51,7 @@ class AsyncEnvs:
             "observation": ((n_envs, *packing.shape), packing.dtype),
             "reward": ((n_envs,), "float64"),
             "done": ((n_envs,), "bool"),
+            "terminated": ((n_envs,), "bool"),
             "success": ((n_envs,), "float64"),
         }
         if spec.masked:
@@ -86,6 +87,7 @@ class AsyncEnvs:
         live, views = self._acting.copy(), self._views
         done = views["done"] & live  # a block that was not asked keeps what it said before
         reward, success = np.where(live, views["reward"], 0.0), np.where(live, views["success"], np.nan)
+        ends = Ends(views["terminated"][done], views["observation"][done]) if done.any() else None
         restarted = []
         for slot in np.flatnonzero(done).tolist():
             seed = self._next_seed(slot)
@@ -96,7 +98,7 @@ class AsyncEnvs:
             self._start(restarted)
         self._read_mask()
         mask = None if self.mask is None else self.mask.copy()
-        return Step(views["observation"].copy(), reward, done, self._acting.copy(), success, mask)
+        return Step(views["observation"].copy(), reward, done, self._acting.copy(), success, mask, ends)
 
     def close(self, *, now: bool = False) -> None:
         """Ends every worker, `now` or when it has finished what it does; none is left."""

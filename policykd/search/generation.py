@@ -60,7 +60,7 @@ def opened(session: Session, plan: Plan, before: LearningState | None) -> Learni
         state = start(session, plan.specs, plan.rounds)
     else:
         fresh = start(session, plan.specs, plan.rounds)
-        state = replace(before, family=fresh.family, learner=fresh.learner)
+        state = replace(before, family=fresh.family, learner=fresh.learner, progress=[])
         state.start_log_std(state.dataset.params)
     members = len(state.family)
     seats = _seats(members, session)
@@ -77,8 +77,8 @@ def one_round(state: LearningState, standing: Standing, plan: Plan, index: int) 
     fresh = Fresh([], [])
     if not (plan.number and not local):
         visited = shard_data(session, state, index, shown=(local, plan.rounds))
-        inputs, params, fresh = state.absorb(visited)
-        state.keep(visited, inputs, params)
+        inputs, labels, fresh = state.absorb(visited)
+        state.keep(visited, inputs, labels)
     with work.stage("update", round=local, rounds=plan.rounds, total=state.learner.n_updates):
         metrics = state.learner.fit(state.dataset, local, SeedKey(config.seed, "update", index), work)
     metrics = [replace(m, update=m.update + plan.first * state.learner.n_updates) for m in metrics]

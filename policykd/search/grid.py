@@ -99,9 +99,15 @@ def grid_settings(config: Config, teacher: Teacher) -> tuple[list[int], list[int
     return widths, student.depth if isinstance(student.depth, list) else list(DEPTHS)
 
 
+def _bound(config: Config, teacher: Teacher) -> int:
+    """Parameters below which students stay: the teacher's; 0 for no bound, of a teacher whose network nobody can see,
+    and where the student has other observations, which may take a larger network than the teacher's."""
+    return 0 if config.student.wrappers else teacher.info.footprint.params
+
+
 def _memories(config: Config, teacher: Teacher) -> list[int]:
     """Widths of the GRUs that are smaller than the teacher; at least the smallest."""
-    own = teacher.info.footprint.params
+    own = _bound(config, teacher)
     size = size_for(teacher, config.student.keys)
     smaller = [w for w in WIDTHS if (size(MemberSpec(1, w, kind="gru")) < own if own else w <= _WIDEST_UNKNOWN)]
     return smaller or list(WIDTHS[:1])
@@ -109,7 +115,7 @@ def _memories(config: Config, teacher: Teacher) -> list[int]:
 
 def _channels(config: Config, teacher: Teacher) -> list[int]:
     """Those of the configuration, or all with which a student is smaller than the teacher; at least the smallest."""
-    student, own = config.student, teacher.info.footprint.params
+    student, own = config.student, _bound(config, teacher)
     if isinstance(student.channels, list | int):
         return student.channels if isinstance(student.channels, list) else [student.channels]
     size, width = size_for(teacher, student.keys), _BEHIND[0] if student.kind == "multi" else 0
@@ -119,13 +125,13 @@ def _channels(config: Config, teacher: Teacher) -> list[int]:
 
 
 def grid(config: Config, teacher: Teacher, size: Size) -> list[MemberSpec]:
-    """Every architecture of the resolved configuration that is smaller than the teacher and within the limits, smallest
-    first. InputError where none is left."""
+    """Every architecture of the resolved configuration that is smaller than the teacher (where that is a bound) and
+    within the limits, smallest first. InputError where none is left."""
     student, search = config.student, config.search
     assert isinstance(student.width, list) and isinstance(student.depth, list) and search is not None
     kind = kind_of(student)
     every = sorted(set(members_of(student)), key=size)
-    own, fixed = teacher.info.footprint.params, fixed_bytes(teacher, kind, student.keys, conv_of(student))
+    own, fixed = _bound(config, teacher), fixed_bytes(teacher, kind, student.keys, conv_of(student))
     most = min(search.max_params or 10**12, ((search.max_bytes or 10**13) - fixed) // _BYTES)
     fitting = [spec for spec in every if size(spec) <= most]
     if not fitting:

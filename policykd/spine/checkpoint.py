@@ -83,7 +83,7 @@ class RunFolder:
 
     def save_shard(self, round_index: int, tensors: Tensors) -> None:
         """The labelled data of one round."""
-        data = _pack(tensors)
+        data = pack(tensors)
         write_atomic(self._shard(round_index), data)
         self._hashes[str(round_index)] = sha256_of(data)
 
@@ -100,12 +100,12 @@ class RunFolder:
         data = path.read_bytes()
         if sha256_of(data) != self._hashes.setdefault(str(round_index), sha256_of(data)):
             raise InputError(f"{path}: its sha256 is not the one in latest.json; it was altered, start a new run")
-        return _unpack(path, data)
+        return unpack(path, data)
 
     def save_state(self, round_index: int, tensors: Tensors, facts: dict[str, Any]) -> None:
         """The state after a round; the pointer moves only when the state is safe, then the old state goes."""
         name = f"state-{round_index:04d}.safetensors"
-        data = _pack(tensors)
+        data = pack(tensors)
         write_atomic(self.checkpoints / name, data)
         pointer = {"round": round_index, "state": name, "sha256": sha256_of(data), "shards": self._hashes, **facts}
         write_json(self.checkpoints / "latest.json", pointer)
@@ -133,7 +133,7 @@ class RunFolder:
                 f"{path}: its sha256 is not the one in latest.json; the checkpoint was altered, start a new run"
             )
         self._hashes.update(pointer.get("shards", {}))
-        return _unpack(path, data), pointer
+        return unpack(path, data), pointer
 
     def save_facts(self, name: str, facts: dict[str, Any]) -> None:
         """Measurements that are made once."""
@@ -142,6 +142,10 @@ class RunFolder:
     def load_facts(self, name: str) -> dict[str, Any] | None:
         """What `save_facts` wrote, or None."""
         return read_json(self.checkpoints / f"{name}.json")
+
+    def forget_facts(self, name: str) -> None:
+        """Takes back what `save_facts` wrote."""
+        (self.checkpoints / f"{name}.json").unlink(missing_ok=True)
 
     def drop_shards(self) -> None:
         """Frees the labelled data of a finished run."""
@@ -180,13 +184,15 @@ def next_run_folder(root: Path, name: str) -> Path:
         return path
 
 
-def _pack(tensors: Tensors) -> bytes:
+def pack(tensors: Tensors) -> bytes:
+    """The arrays as a safetensors file."""
     from safetensors.numpy import save
 
     return save({name: np.ascontiguousarray(value) for name, value in tensors.items()})
 
 
-def _unpack(path: Path, data: bytes) -> dict[str, NDArray[Any]]:
+def unpack(path: Path, data: bytes) -> dict[str, NDArray[Any]]:
+    """The arrays of a safetensors file; InputError where it is none, which names `path`."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 

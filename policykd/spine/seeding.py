@@ -8,15 +8,15 @@ reported lie below (the configuration's `Seed` type), so the three sets cannot m
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
 if TYPE_CHECKING:
     import torch
 
-Stage = Literal["init", "collect", "act", "update", "bootstrap", "random", "disturb"]
-_STAGES: dict[Stage, int] = {"init": 1, "collect": 2, "act": 3, "update": 4, "bootstrap": 5, "random": 6, "disturb": 7}
+Stage = Literal["init", "collect", "act", "update", "bootstrap", "random", "disturb", "draw"]
+_STAGES: dict[Stage, int] = {name: 1 + k for k, name in enumerate(get_args(Stage))}
 TRAINING_SEEDS_FROM = 2**31
 
 

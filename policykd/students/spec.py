@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal
 
+from policykd.spine.config.loss import LossConfig
 from policykd.spine.config.student import StudentConfig
 from policykd.spine.packing import Packing
 from policykd.spine.types import Footprint
@@ -39,6 +40,8 @@ class MemberSpec:
     kind: Kind = "mlp"
     channels: int = 0
     conv: Conv = ""
+    temperature: float | None = None  # of its loss, where members differ in it
+    alpha: float | None = None  # share of its soft loss, where members differ in it
 
     @property
     def architecture(self) -> tuple[int, ...]:
@@ -48,8 +51,14 @@ class MemberSpec:
     @property
     def name(self) -> str:
         """`d1-w8-s0`: each axis by its first letter, then the seed."""
-        axes = (f"{axis[0]}{size}" for axis, size in zip(_AXES[self.kind], self.architecture, strict=True))
-        return f"{'-'.join(axes)}-s{self.seed}"
+        axes = [f"{axis[0]}{size}" for axis, size in zip(_AXES[self.kind], self.architecture, strict=True)]
+        return "-".join([*axes, *self.taught, f"s{self.seed}"])
+
+    @property
+    def taught(self) -> list[str]:
+        """What of the loss is the member's own: `t2`, `a0.5`."""
+        own = {"t": self.temperature, "a": self.alpha}
+        return [f"{letter}{value:g}" for letter, value in own.items() if value is not None]
 
     @property
     def row(self) -> list[int]:
@@ -97,8 +106,9 @@ def conv_of(config: StudentConfig) -> Conv:
     return config.conv if kind_of(config) in ("cnn", "multi") else ""
 
 
-def members_of(config: StudentConfig) -> list[MemberSpec]:
-    """Every width x depth x channels x seed, without repetition (a linear policy has no width)."""
+def members_of(config: StudentConfig, loss: LossConfig | None = None) -> list[MemberSpec]:
+    """Every width x depth x channels x seed, without repetition (a linear policy has no width); and where `loss` lists
+    several, x temperature x alpha."""
     widths = config.width if isinstance(config.width, list) else [config.width]
     depths = config.depth if isinstance(config.depth, list) else [config.depth]
     kind = kind_of(config)
@@ -106,8 +116,11 @@ def members_of(config: StudentConfig) -> list[MemberSpec]:
     conv = conv_of(config)
     channels = config.channels if isinstance(config.channels, list) else [config.channels]
     specs = set()
+    temperatures = loss.temperature if loss and isinstance(loss.temperature, list) else [None]
+    alphas = loss.alpha if loss and isinstance(loss.alpha, list) else [None]
     for width, depth, maps, seed in product(widths, depths, channels if images else [0], range(config.seeds)):
         assert isinstance(width, int) and isinstance(maps, int)
         used = depth or kind == "multi"  # by hidden layers, or by the encoders of vectors
-        specs.add(MemberSpec(depth, width if used else 0, seed, kind, maps, conv))
+        spec = MemberSpec(depth, width if used else 0, seed, kind, maps, conv)
+        specs |= {replace(spec, temperature=t, alpha=a) for t, a in product(temperatures, alphas)}
     return sorted(specs)

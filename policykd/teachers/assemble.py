@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from policykd.spine.types import TeacherInfo
 from policykd.spine.wrappers import Wrappers
 from policykd.teachers.base import Interface, Teacher
 from policykd.teachers.build import build_network
+from policykd.teachers.critics import critic_of
 from policykd.teachers.modelspec import ModelSpec
 from policykd.teachers.networks import GsdeStd
 from policykd.teachers.normalize import Statistics
@@ -37,7 +38,7 @@ class Origin:
 def make_teacher(spec: ModelSpec, normalizer: Statistics | None, origin: Origin) -> Teacher:
     """The teacher; InputError where weights, spaces and statistics do not fit each other."""
     recurrent = is_recurrent(spec)
-    network = build_recurrent(spec) if recurrent else build_network(spec)
+    network = build_recurrent(spec) if recurrent else replace(build_network(spec), critic=critic_of(spec))
     info = TeacherInfo(
         source=origin.source,
         sha256=origin.sha256,

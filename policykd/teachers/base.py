@@ -18,7 +18,7 @@ from policykd.spine.packing import Leaf, Packing, packing_of
 from policykd.spine.spaces import action_map
 from policykd.spine.types import TeacherInfo
 from policykd.teachers.modelspec import MASKABLE_ALGOS
-from policykd.teachers.networks import Fingerprint
+from policykd.teachers.networks import Fingerprint, Network
 from policykd.teachers.normalize import KeyedNormalizer, Normalizer, TensorNormalizer
 
 if TYPE_CHECKING:
@@ -163,12 +163,50 @@ class Teacher:
 
     def distribution_params(self, observation: Tensor) -> Tensor:
         """Parameters [B, P], float32, for packed observations [B, *packing.shape] of any numeric dtype on `device`."""
+        with torch.no_grad():
+            params = self.network(self._leaves(self._fitting(observation)))
+            return params if self.logit_scale == 1.0 else params * self.logit_scale
+
+    @property
+    def valued(self) -> bool:
+        """Whether its source holds a critic that `value` can ask."""
+        return isinstance(self.network, Network) and self.network.critic is not None
+
+    def value(self, observation: Tensor) -> Tensor:
+        """What the teacher expects of states: [B], float32, for packed raw observations [B, *packing.shape].
+
+        V(s) of PPO, A2C, TRPO and MaskablePPO; max_a Q(s, a) of DQN and QR-DQN; Q(s, mu(s)) of SAC, TD3, DDPG and
+        CrossQ (the least of its critics) and of TQC (the mean of all quantiles). Discounted, and in the units of the
+        rewards that the teacher was trained on: where VecNormalize scaled those, so are these. InputError unless
+        `valued`.
+        """
+        if not self.valued:
+            raise InputError(
+                f"{self.info.source}: holds no critic whose values could be read ({self.info.algo}): use a method that "
+                "needs no values, or the stable-baselines3 zip of a teacher with a critic (any but ARS) and no memory"
+            )
+        assert isinstance(self.network, Network)
+        with torch.no_grad():
+            return self.network.value(self._leaves(self._fitting(observation)))
+
+    def features(self, observation: Tensor) -> list[Tensor]:
+        """The activations of the policy's hidden dense layers, [B, H_k] each, first layer first, for packed raw
+        observations [B, *packing.shape]. InputError for a teacher whose layers cannot be seen (ONNX, a module or
+        function, a policy class of the user's own, a memory)."""
+        if not isinstance(self.network, Network) or self.recurrent:
+            raise InputError(
+                f"{self.info.source}: its hidden layers cannot be seen: use a teacher without a memory from its "
+                "stable-baselines3 zip, or leave hints out"
+            )
+        with torch.no_grad():
+            return self.network.hidden(self._leaves(self._fitting(observation)))
+
+    def _fitting(self, observation: Tensor) -> Tensor:
+        """The observations, if they have the shape of the packing."""
         if tuple(observation.shape[1:]) != self.packing.shape:
             expected = self.packing.shape
             raise InputError(f"observations have shape {tuple(observation.shape)}, expected (B, *{expected})")
-        with torch.no_grad():
-            params = self.network(self._leaves(observation))
-            return params if self.logit_scale == 1.0 else params * self.logit_scale
+        return observation
 
     def _leaves(self, observation: Tensor) -> list[Tensor]:
         return [self._leaf(observation, index) for index in range(len(self.leaves))]

@@ -35,7 +35,7 @@ from policykd.teachers.networks import (
     QuantileMean,
     Renorm,
 )
-from policykd.teachers.tensors import dense, hidden, mismatch, tensor
+from policykd.teachers.tensors import dense, ended, hidden, mismatch, tensor
 
 FIXED_STD = 0.1  # of a teacher without a distribution, as a fraction of half the action range
 
@@ -96,7 +96,7 @@ def _values(spec: ModelSpec, extractor: Extractor, prefix: str) -> Network:
     if not layers:
         raise mismatch(spec, f"no weights {prefix}.0.weight in policy.pth")
     outputs = layers[-1].sizes[1]
-    layers[-1] = _ending(spec, layers[-1], "identity")
+    layers = ended(spec, layers)
     head: Head = Logits()
     if spec.algo == "qrdqn":
         if outputs % n_actions:
@@ -129,7 +129,7 @@ def _deterministic(spec: ModelSpec, extractor: Extractor, prefix: str, *, squash
     """A mean with a fixed standard deviation, in the units of the mean."""
     distribution = DiagGaussian(_action_dim(spec))
     layers = hidden(spec, prefix) or [dense(spec, prefix)]
-    layers[-1] = _ending(spec, layers[-1], "tanh" if squash else "identity")
+    layers = ended(spec, layers, "tanh" if squash else "identity")
     head = ConstantStd(fixed_log_std(spec.action_space, unit=squash))
     checked = _checked(spec, extractor, layers, distribution.dim)
     return Network(extractor, checked, head, distribution, "deterministic", squash)
@@ -141,7 +141,7 @@ def _ars(spec: ModelSpec, extractor: Extractor) -> Network:
         squash = bool(spec.options.get("squash_output", default))
         return _deterministic(spec, extractor, "action_net", squash=squash)
     layers = hidden(spec, "action_net") or [dense(spec, "action_net")]
-    layers[-1] = _ending(spec, layers[-1], "identity")
+    layers = ended(spec, layers)
     n_actions = int(spec.action_space.n)
     checked = _checked(spec, extractor, layers, n_actions)
     return Network(extractor, checked, Logits(), Categorical(n_actions), "value", False)
@@ -190,12 +190,6 @@ def _gsde_std(spec: ModelSpec, log_std: Tensor, output: Dense) -> Tensor:
     if not torch.isfinite(std**2).all():
         raise mismatch(spec, "log_std is so large that its exponential is infinite")
     return std.expand(-1, actions)
-
-
-def _ending(spec: ModelSpec, layer: Dense | Renorm, activation: str) -> Dense:
-    if not isinstance(layer, Dense):
-        raise mismatch(spec, "the last layer is a normalisation, expected a dense one")
-    return Dense(layer.weight, layer.bias, activation)
 
 
 def _checked(

@@ -19,9 +19,10 @@ _MAX_CHOICES = 1_000_000  # one-hot features
 _OWNED_BY_ACTOR = ("sac", "tqc", "td3", "ddpg", "crossq")
 
 
-def extractor_of(spec: ModelSpec) -> Extractor:
-    """How observations become features; InputError for spaces and extractors that are not understood."""
-    prefix = _prefix(spec)
+def extractor_of(spec: ModelSpec, prefix: str = "") -> Extractor:
+    """How observations become features, by the weights below `prefix` (without one, those of the side that acts);
+    InputError for spaces and extractors that are not understood."""
+    prefix = prefix or _prefix(spec)
     used: set[str] = set()
     parts = [_part(spec, prefix, leaf, used) for leaf in packing_of(spec.observation_space).leaves]
     own = {key for key in spec.weights if key.startswith(prefix)}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Protocol, Self
 
 import torch
@@ -145,12 +145,26 @@ class GsdeStd:
         return torch.cat([mean, torch.log(std)], -1)
 
 
+class Critic(Protocol):
+    """What the teacher was trained with beside its policy. It is no part of acting: it has no share in footprint and
+    fingerprint."""
+
+    def __call__(self, leaves: Sequence[Tensor], params: Tensor) -> Tensor:
+        """Values [B] of normalised leaves [B, *shape], whose parameters are `params` [B, P]."""
+        ...
+
+    def to(self, device: torch.device) -> Critic:
+        """The same on another device."""
+        ...
+
+
 @dataclass(frozen=True)
 class Network:
     """A teacher's way from (normalised) observations to distribution parameters.
 
     `kind`: policy (a distribution of its own), value (the logits are values without a scale: Q-values, scores), or
     deterministic (a mean with a fixed spread). `unit_actions`: actions lie in [-1, 1] and are unscaled to the space.
+    `critic`: where the source holds one.
     """
 
     extractor: Extractor
@@ -159,6 +173,7 @@ class Network:
     distribution: Distribution
     kind: Literal["policy", "value", "deterministic"]
     unit_actions: bool
+    critic: Critic | None = field(default=None, kw_only=True)
 
     def __call__(self, leaves: Sequence[Tensor]) -> Tensor:
         """Parameters [B, P], float32, for the leaves [B, *shape] of observations that are normalised already."""
@@ -166,6 +181,20 @@ class Network:
         for layer in self.layers[:-1]:
             latent = layer(latent)
         return self.head(latent, self.layers[-1](latent))
+
+    def value(self, leaves: Sequence[Tensor]) -> Tensor:
+        """What the critic says, [B]; the caller has seen that there is one."""
+        assert self.critic is not None
+        return self.critic(leaves, self(leaves))
+
+    def hidden(self, leaves: Sequence[Tensor]) -> list[Tensor]:
+        """What each dense layer but the last gives, behind its activation: [B, H_k] each."""
+        latent, found = self.extractor(leaves), []
+        for layer in self.layers[:-1]:
+            latent = layer(latent)
+            if isinstance(layer, Dense):
+                found.append(latent)
+        return found
 
     @property
     def adds_start(self) -> bool:
@@ -200,9 +229,10 @@ class Network:
 
     def to(self, device: torch.device) -> Network:
         """The same network with its tensors on `device`."""
-        layers = tuple(_moved(layer, device) for layer in self.layers)
-        extractor = Extractor(tuple(_moved(part, device) for part in self.extractor.parts))
-        return replace(self, extractor=extractor, layers=layers, head=_moved(self.head, device))
+        layers = tuple(moved(layer, device) for layer in self.layers)
+        extractor = Extractor(tuple(moved(part, device) for part in self.extractor.parts))
+        critic = None if self.critic is None else self.critic.to(device)
+        return replace(self, extractor=extractor, layers=layers, head=moved(self.head, device), critic=critic)
 
     def fingerprint(self) -> Fingerprint:
         """A running sha256 over every tensor on the way to the parameters."""
@@ -239,10 +269,12 @@ class Fingerprint:
 
 
 def _members(part: Any) -> dict[str, Any]:
-    return {field.name: getattr(part, field.name) for field in fields(part)}
+    return {known.name: getattr(part, known.name) for known in fields(part)}
 
 
-def _moved(part: Any, device: torch.device) -> Any:
+def moved(part: Any, device: torch.device) -> Any:
+    """A part of a network (a frozen dataclass) with its tensors on `device`."""
+
     def move(value: Any) -> Any:
         if isinstance(value, tuple):
             return tuple(move(item) for item in value)

@@ -57,6 +57,14 @@ def hidden(spec: ModelSpec, prefix: str) -> list[Dense | Renorm]:
     return layers
 
 
+def ended(spec: ModelSpec, layers: list[Dense | Renorm], activation: str = "identity") -> list[Dense | Renorm]:
+    """The layers, with `activation` behind the last one, which must be dense."""
+    last = layers[-1] if layers else None
+    if not isinstance(last, Dense):
+        raise mismatch(spec, "the last layer is a normalisation, expected a dense one")
+    return [*layers[:-1], Dense(last.weight, last.bias, activation)]
+
+
 def _renorm(spec: ModelSpec, prefix: str) -> Renorm:
     mean, var, scale, bias = (tensor(spec, f"{prefix}.{name}") for name in ("ra_mean", "ra_var", "scale", "bias"))
     epsilon = float(spec.options.get("batch_norm_eps", _BATCH_NORM_EPS))

@@ -41,9 +41,8 @@ def _imported() -> set[str]:
 
 def test_every_import_is_declared():
     extras = PROJECT["optional-dependencies"]
-    optional = [
-        line for extra in ("atari", "box2d", "mujoco", "video", "onnx", "hub", "envpool") for line in extras[extra]
-    ]
+    used = ("atari", "box2d", "mujoco", "video", "onnx", "hub", "minari", "tune", "envpool")
+    optional = [line for extra in used for line in extras[extra]]
     declared = _names(PROJECT["dependencies"] + optional)
     owners = metadata.packages_distributions()
     missing = [name for name in _imported() if declared.isdisjoint(map(_normal, owners.get(name, [name])))]

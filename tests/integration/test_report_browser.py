@@ -132,7 +132,8 @@ def test_the_pointer_on_a_row_shows_its_mark(page: Browser) -> None:
 
 def test_every_section_is_there_and_seen(page: Browser) -> None:
     seen = page.run("Array.from(document.querySelectorAll('section'), s => [s.id, s.getBoundingClientRect().height])")
-    names = ["picture", "diagnosis", "table", "curves", "differences", "configuration", "environment", "commands"]
+    names = ["picture", "diagnosis", "table", "robust", "curves", "differences", "configuration", "environment"]
+    names.append("commands")
     assert [name for name, height in seen if height > 60] == names
     text = page.run("document.body.innerText")
     for words in (
@@ -143,6 +144,7 @@ def test_every_section_is_there_and_seen(page: Browser) -> None:
         "What limits the students: capacity",
         "policykd shrink --config config.yaml",
         "allow_import: false",
+        "gravity × 0.8 to 1.2",
     ):
         assert words in text
     marks = page.run("Array.from(document.querySelectorAll('#picture g[id^=frontier-member-]'), g => g.id)")

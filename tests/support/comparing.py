@@ -34,6 +34,19 @@ def same_distribution(teacher: Teacher, params: torch.Tensor, policy: Any, batch
         assert torch.equal(params, policy.action_net(batch))
 
 
+def sb3_values(policy: Any, algo: str, tensors: Any) -> torch.Tensor:
+    """What the networks of stable-baselines3 say, [B]."""
+    if algo in ("ppo", "a2c", "trpo"):
+        return policy.predict_values(tensors)[:, 0]
+    if algo == "dqn":
+        return policy.q_net(tensors).max(dim=1).values
+    if algo == "qrdqn":
+        return policy.quantile_net(tensors).mean(dim=1).max(dim=1).values
+    actions = policy.actor(tensors) if algo in ("td3", "ddpg") else policy.actor(tensors, deterministic=True)
+    found = policy.critic(tensors, actions)
+    return found.mean(dim=(1, 2)) if algo == "tqc" else torch.stack(found).min(dim=0).values[:, 0]
+
+
 def _stated_std(teacher: Teacher) -> torch.Tensor:
     """The deviation that policykd states for a teacher without one: a twentieth of the range of its outputs."""
     space: Any = teacher.action_space

@@ -49,8 +49,30 @@ def result(**changes: Any) -> dict[str, Any]:
         "seconds": {"collect": 5.5, "update": 6.3, "total": 27.8},
         "notes": [],
         "diagnosis": {"limit": "capacity", "lines": ["Below 56 parameters more data does not help."]},
+        "robust": {
+            "episodes": 20,
+            "seeds": [10000, 10019],
+            "conditions": {
+                "clean": condition({}, 0.994),
+                "noise": condition({"noise": 0.05}, 0.981),
+                "delay": condition({"delay": 1}, 0.97),
+                "drop": condition({"drop": 0.2}, None),
+                "parameters": condition({"parameters": {"gravity": [0.8, 1.2], "model.mass": [0.5, 2]}}, 0.93),
+                "together": condition({"noise": 0.05, "delay": 1, "drop": 0.2}, 0.905),
+            },
+        },
     }
     return {**document, **changes}
+
+
+def condition(settings: dict[str, Any], held: float | None) -> dict[str, Any]:
+    """One of `robust.conditions`; None: the teacher is no better than random."""
+    sides = {
+        who: {"return": {"mean": mean, "std": 20.0, "ci95": [mean - 4.3, mean + 4.3]}, "action_change": change}
+        for who, mean, change in (("teacher", 240.25, 0.25), ("student", 231.5, 0.375), ("random", -181.3, None))
+    }
+    known = None if held is None else {"value": held, "ci95": [held - 0.03, held + 0.02], "interval": "bootstrap"}
+    return {"settings": settings, **sides, "retention": known}
 
 
 def member(params: int, held: float | None, status: str, **more: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 
 
 class Blind(gym.ObservationWrapper[Any, Any, Any]):
@@ -63,3 +64,23 @@ class Waits(gym.Wrapper[Any, Any, Any, Any]):
         self.env.reset(**kwargs)
         observation, *_, info = self.env.step(0)
         return observation, info
+
+
+class Painted(gym.ObservationWrapper[Any, Any, Any]):
+    """CartPole as a small picture: two bars, as far along as the cart's place and the pole's angle; `beside`: together
+    with the numbers."""
+
+    SPACE = gym.spaces.Box(0, 255, (8, 12, 1), np.uint8)
+
+    def __init__(self, env: gym.Env[Any, Any], beside: bool = False) -> None:
+        super().__init__(env)
+        self._beside = beside
+        self.observation_space = self.SPACE
+        if beside:
+            self.observation_space = gym.spaces.Dict({"picture": self.SPACE, "state": env.observation_space})
+
+    def observation(self, observation: Any) -> Any:
+        picture = np.zeros(self.SPACE.shape, np.uint8)
+        for rows, value, most in ((slice(0, 4), observation[0], 2.4), (slice(4, 8), observation[2], 0.21)):
+            picture[rows, : int(np.clip(6 + 6 * value / most, 0, 12))] = 255
+        return {"picture": picture, "state": observation} if self._beside else picture

@@ -17,9 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from policykd.learn.labels import beside
+from policykd.learn.offline import no_states, stored_states
 from policykd.learn.selection import Selection, select
 from policykd.learn.session import Session
-from policykd.learn.states import LearningState, restore, save, start
+from policykd.learn.states import Fresh, LearningState, restore, save, start
+from policykd.learn.targets import family_loss, round_loss
 from policykd.learn.trace import trace_round
 from policykd.rollout.collect import Rollout, Shard, collect, label
 from policykd.rollout.schedules import beta_schedule
@@ -40,24 +43,32 @@ class Distilled:
     timesteps: int
 
 
-def distill(session: Session) -> Distilled:
+After = Callable[[LearningState, int, Fresh], None]
+"""Told after a round, once its checkpoint is written."""
+
+
+def distill(session: Session, after: After | None = None) -> Distilled:
     """Runs every round that is still to do, then gives the best member of the best round."""
     state = restore(session) or start(session)
     rounds = session.config.rollout.rounds
     for index in range(state.rounds_done, rounds):
-        one_round(session, state, index)
+        fresh = one_round(session, state, index)
+        if after is not None:
+            after(state, index, fresh)
     chosen = state.selection.best(state.family)
     return Distilled(state.student_of(chosen.round, chosen.member), chosen.member, state.selection, state.timesteps)
 
 
-def one_round(session: Session, state: LearningState, index: int) -> None:
-    """One collect-and-fit cycle, ending in a checkpoint."""
+def one_round(session: Session, state: LearningState, index: int) -> Fresh:
+    """One collect-and-fit cycle, ending in a checkpoint; what the new states said of the members."""
     config, work = session.config, session.work
     rounds = config.rollout.rounds
     visited = shard_data(session, state, index)
-    inputs, params, fresh = state.absorb(visited)
+    inputs, labels, fresh = state.absorb(visited)
+    base = family_loss(config.loss, state.family.specs, masked=session.teacher.masked)
+    state.learner.loss = round_loss(config.loss, base, (index, rounds), state.progress)
     with work.stage("update", round=index, rounds=rounds, total=state.learner.n_updates):
-        dropped = state.keep(visited, inputs, params)
+        dropped = state.keep(visited, inputs, labels)
         metrics = state.learner.fit(state.dataset, index, SeedKey(config.seed, "update", index), work)
     if dropped and state.dataset.dropped == dropped:
         work.tracker.note(
@@ -66,15 +77,21 @@ def one_round(session: Session, state: LearningState, index: int) -> None:
     select(session, state, index)
     trace_round(session, state, index, visited, metrics, fresh)
     save(session, state, index)
+    return fresh
 
 
 def shard_data(
     session: Session, state: LearningState, index: int, shown: tuple[int, int] | None = None
 ) -> dict[str, Tensor]:
-    """The round's labelled data: from the checkpoint when its collection had ended, else collected now.
+    """The round's labelled data: from the checkpoint when its collection had ended, else collected now. Of `data.dir`
+    everything is there in round 0, and later rounds go on with it.
 
     `shown`: the round and their number as the user sees them, where they are not those of the run.
     """
+    if session.config.data.dir is not None:  # nobody acts
+        ready = stored_states(session, state.rows) if index == 0 else no_states(session, state.rows)
+        extra = beside(session.config, session.teacher, ready["params"].numpy(), index)
+        return ready if extra is None else {**ready, "beside": torch.from_numpy(extra)}
     stored = session.folder.load_shard(index)
     if stored is None:
         stored = _collect(session, state, index, shown or (index, session.config.rollout.rounds))
@@ -92,7 +109,9 @@ def _collect(session: Session, state: LearningState, index: int, shown: tuple[in
         rollout = collect(shard, session.collecting, session.teacher, state.actors(r.n_envs), work)
     with work.stage("label", round=shown[0], rounds=shown[1]):
         tables = _sequences if config.student.kind == "gru" else _tables
-        return tables(rollout, label(rollout, session.teacher, work), state.rows)
+        stored = tables(rollout, label(rollout, session.teacher, work), state.rows)
+        extra = beside(config, session.teacher, stored["params"], index)
+        return stored if extra is None else {**stored, "beside": extra}
 
 
 def _tables(rollout: Rollout, params: NDArray[np.float32], rows: Rows) -> dict[str, NDArray[Any]]:

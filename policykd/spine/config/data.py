@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,8 +12,16 @@ from policykd.spine.config.section import Auto, Positive, Section
 class DataConfig(Section):
     """The labelled states."""
 
+    shorthand: ClassVar[str] = "dir"  # the key that a text in the place of the section means
+
+    dir: str | None = None
+    """A folder of `policykd collect`: all is learned from it, and the environment only judges. On the command line
+    data=DIR says the same."""
     max_states: Annotated[int, Field(ge=1000)] = 1_000_000
     """Bound of the data set; the oldest states are dropped first."""
+    weighting: Literal["none", "q_gap", "confidence"] = "none"
+    """How often a state is drawn, of discrete actions: q_gap, by how much the worst action there is worse than the
+    best (VIPER); confidence, by how sure the teacher is (docs/methods/weighting.md)."""
 
 
 class UpdateConfig(Section):

@@ -35,6 +35,11 @@ OPTIONS: dict[str, KeyPath] = {
     "max_bytes": ("search", "max_bytes"),
     "max_us": ("search", "max_us"),
     "deterministic": ("evaluate", "deterministic"),
+    "timesteps": ("rollout", "timesteps"),
+    "student": ("collect", "student"),
+    "minari": ("collect", "minari"),
+    "trials": ("tune", "trials"),
+    "timeout": ("tune", "timeout"),
 }
 """The key that each command-line option sets."""
 
@@ -113,7 +118,9 @@ def _load(
     for text in overrides:
         layers.add_override(text)
     for option, value in cli.items():
-        if value is not None:
+        if option == "teacher" and isinstance(value, list):
+            layers.put_teachers(value)
+        elif value is not None:
             layers.put(OPTIONS[option], value, f"--{option.replace('_', '-')}")
     gate = layers.data.get("gate") or {}
     if keep is not None and isinstance(gate, dict) and gate.get("keep") is None:
@@ -175,6 +182,8 @@ class _Layers:
 
     def put(self, path: KeyPath, value: Any, name: str) -> None:
         """Set one key; a mapping is merged into a section and replaces anything else."""
+        if isinstance(value, str) and (shorthand := getattr(self._section(path), "shorthand", None)):
+            path = (*path, shorthand)
         target = self.data
         for depth, part in enumerate(path[:-1], start=1):
             below = target.setdefault(part, {})
@@ -183,20 +192,27 @@ class _Layers:
                 self.problems.append(f"{name}: {inner} is a value ({below!r}), not a section: set {inner} itself")
                 return
             target[part] = target = dict(below)
-        if isinstance(value, dict) and self._is_section(path):
+        if isinstance(value, dict) and self._section(path) is not None:
             for key, inner_value in value.items():
                 self.put((*path, key), inner_value, f"{name}.{key}")
         else:
             target[path[-1]] = value
             self.names[path] = name
 
-    def _is_section(self, path: KeyPath) -> bool:
+    def put_teachers(self, sources: list[str]) -> None:
+        """The first --teacher, and the others, which make it an ensemble; one alone leaves the file's others."""
+        self.put(OPTIONS["teacher"], sources[0], "--teacher")
+        if len(sources) > 1:
+            self.put(("ensemble", "teachers"), sources[1:], "--teacher")
+
+    def _section(self, path: KeyPath) -> type[BaseModel] | None:
+        """The section that stands at `path`, if one does."""
         current: type[BaseModel] | None = self.model
         for part in path:
             if current is None or part not in current.model_fields:
-                return False
+                return None
             current = section_of(current.model_fields[part])
-        return current is not None
+        return current
 
     def name_of(self, path: KeyPath) -> str:
         """What a key is called where the user wrote it: an option, an override, or its place in the file."""

@@ -10,14 +10,17 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from policykd.spine.config.combinations import refuse_compression, refuse_misfits, refuse_offline
 from policykd.spine.config.compress import CompressConfig
 from policykd.spine.config.data import DataConfig, UpdateConfig
+from policykd.spine.config.ensemble import EnsembleConfig
 from policykd.spine.config.judging import EvaluateConfig, GateConfig, SearchConfig
 from policykd.spine.config.loss import LossConfig
 from policykd.spine.config.robust import RobustConfig
 from policykd.spine.config.rollout import RolloutConfig
 from policykd.spine.config.section import Positive, Section, Seed
 from policykd.spine.config.student import StudentConfig
+from policykd.spine.config.studies import CollectConfig, TuneConfig
 
 
 class EnvConfig(Section):
@@ -47,10 +50,12 @@ class Config(Section):
     teacher: str = "builtin:cartpole"
     """An SB3 zip, an RL-Zoo folder, a run folder of ours, `builtin:NAME`, or `hf:ORG/REPO[@COMMIT]`."""
     vec_normalize: str | None = None
-    """Statistics (vecnormalize.pkl or our normalizer.json) to apply instead of those that the source brings."""
+    """Statistics (vecnormalize.pkl or our normalizer.json) to apply instead of those that the source of `teacher`
+    brings; the other teachers of an ensemble bring their own."""
     trust: bool = False
     """Whether stable-baselines3's own loader, which runs what a file holds, may open the teacher where only the file's
     own code understands it. In a file it counts only where the user says --trust as well."""
+    ensemble: EnsembleConfig = EnsembleConfig()
     env: EnvConfig = EnvConfig()
     student: StudentConfig = StudentConfig()
     compress: CompressConfig = CompressConfig()
@@ -63,6 +68,10 @@ class Config(Section):
     robust: RobustConfig = RobustConfig()
     search: SearchConfig | None = None
     """Of `policykd shrink` only."""
+    collect: CollectConfig | None = None
+    """Of `policykd collect` only."""
+    tune: TuneConfig | None = None
+    """Of `policykd tune` only."""
     seed: Seed = 0
     """The root of every random number of the run."""
     device: str = "auto"
@@ -71,22 +80,10 @@ class Config(Section):
     """CPU threads of one operation. It is part of the result: another number changes the last bits."""
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        if self.compress.prune != "none" and self.student.start is None:
-            raise ValueError(
-                f"compress.prune {self.compress.prune}: there is nothing to remove units from: name a wider student in "
-                "student.start, or leave compress.prune out"
-            )
-        if self.compress.int8 != "none" and self.student.kind != "mlp":
-            raise ValueError(
-                f"compress.int8 {self.compress.int8}: only students of kind mlp have weights of 8 bits, and this is a "
-                f"{self.student.kind}: leave compress.int8 out"
-            )
-        if self.search is not None and (self.student.start is not None or self.compress.int8 != "none"):
-            raise ValueError(
-                "student.start and compress belong to `policykd distill`, which trains one family: a search makes "
-                "members of other sizes; leave them out"
-            )
+    def _fit_together(self) -> Self:
+        refuse_misfits(self.student, self.data, self.loss, searching=self.search is not None)
+        refuse_offline(self.data, self.rollout, self.robust)
+        refuse_compression(self.student, self.compress, searching=self.search is not None)
         return self
 
 

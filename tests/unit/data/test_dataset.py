@@ -1,4 +1,4 @@
-"""Fails when the ring drops anything but the oldest states, miscounts what it dropped, or draws beyond its size."""
+"""Fails when the ring drops anything but the oldest states, miscounts them, or draws beyond its size or its weights."""
 
 from __future__ import annotations
 
@@ -57,3 +57,21 @@ def test_draw_is_uniform_and_take_keeps_the_shape() -> None:
     inputs, params = dataset.take(index)
     assert inputs.shape == params.shape == (100, 200, 1)
     assert torch.equal(inputs[..., 0], index.float())
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=8), st.integers(0, 9))
+@settings(max_examples=30, deadline=None)
+def test_states_are_drawn_in_proportion_to_their_weights(weights: list[int], extra: int) -> None:
+    """The ring has gone round, so weights must stay with their states."""
+    dataset = Dataset(1, 1, len(weights), "cpu")
+    dataset.weigh = lambda labels: labels[:, 0]
+    old = torch.full((extra, 1), 7.0)
+    dataset.append(old, old)
+    values = torch.tensor(weights, dtype=torch.float32)[:, None]
+    dataset.append(values, values)
+    index = dataset.draw(100, 100, torch.Generator().manual_seed(0))
+    drawn = dataset.take(index)[1].flatten()
+    total = float(values.sum())
+    for weight in set(weights):
+        share = weights.count(weight) * (weight / total if total else 1 / len(weights))
+        assert abs(float((drawn == weight).float().mean()) - share) < 0.03

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from policykd.report import frontier_plot
 from policykd.report.again import commands
+from policykd.report.disturbances import disturbances
 from policykd.report.facts import interval, members_of, number, points, read_facts
 from policykd.report.html import Safe, element
 from policykd.report.members import members_table
@@ -23,7 +24,7 @@ from policykd.report.page import page, write_report
 from policykd.report.sections import diagnosis
 from policykd.spine.errors import InputError
 from policykd.spine.tracker import TensorBoardTracker
-from tests.support.run_folders import HOSTILE, analysis, frontier, member, poisoned, result, write_run
+from tests.support.run_folders import HOSTILE, analysis, condition, frontier, member, poisoned, result, write_run
 
 SVG = '<?xml version="1.0"?>\n<svg width="1pt" viewBox="0 0 9 9"><g id="a"/></svg>'
 
@@ -138,6 +139,33 @@ def test_cells_hold_exact_values_and_only_known_columns(tmp_path: Path) -> None:
     assert 'data-value="0.123456789012345"' in table and 'data-value="0.1"' in table
     assert table.count("<td>–</td>") == 2, "of the retention and of the latency that are null"
     assert "train KL" not in table and "agreement" not in table
+
+
+def test_every_disturbance_has_a_row_and_runs_without_any_no_section(tmp_path: Path) -> None:
+    text = disturbances(read_facts(write_run(tmp_path / "a"))) or ""
+    rows = [re.sub(r"<[^>]+>", "|", row).strip("|") for row in re.findall(r"<tr>(.*?)</tr>", text.split("<tbody>")[1])]
+    cells = [[cell.strip() for cell in row.split("|") if cell.strip()] for row in rows]
+    measured = ["240.2", "231.5", "-181.3"]
+    changes, ranges = ["25.0 %", "37.5 %"], "gravity × 0.8 to 1.2, model.mass × 0.5 to 2"
+    assert cells == [
+        ["none", *measured, "99.4 %", "96.4 % to 101.4 %", *changes],
+        ["noise", "0.05", *measured, "98.1 %", "95.1 % to 100.1 %", *changes],
+        ["late actions", "1 step", *measured, "97.0 %", "94.0 % to 99.0 %", *changes],
+        ["lost observations", "20.0 %", *measured, "-", "-", *changes],
+        ["parameters", ranges, *measured, "93.0 %", "90.0 % to 95.0 %", *changes],
+        ["all together", *measured, "90.5 %", "87.5 % to 92.5 %", *changes],
+    ]
+    assert "the same 20 episodes, seeds 10000 to 10019" in text
+    plain = write_run(tmp_path / "b", result={key: value for key, value in result().items() if key != "robust"})
+    assert disturbances(read_facts(plain)) is None and "Under disturbances" not in _page(plain)
+    assert 'href="#robust"' in _page(tmp_path / "a") and 'href="#robust"' not in _page(plain)
+
+
+def test_channels_are_a_column(tmp_path: Path) -> None:
+    listed = [member(56, 0.9, "passed", channels=8)]
+    facts = read_facts(write_run(tmp_path, frontier={"format": 1, "gate": None, "members": listed}))
+    assert ">channels</button>" in members_table(facts) and 'data-value="8"' in members_table(facts)
+    assert ">channels</button>" not in members_table(read_facts(write_run(tmp_path / "mlp")))
 
 
 def test_commands_are_quoted_and_ask_for_what_the_run_needed(tmp_path: Path) -> None:
@@ -269,6 +297,7 @@ def test_no_document_breaks_the_page(tmp_path: Path, way: tuple[Any, ...], value
 
 
 _MANY = 20_000
+_PARAMETERS = {"x" * 99 + str(i): [1, 2] for i in range(_MANY)}
 
 
 @pytest.mark.parametrize(
@@ -286,8 +315,10 @@ _MANY = 20_000
         {"frontier": {"members": [member(9, 1.0, "passed", curve=[[j, j] for j in range(_MANY)])] * 9}},
         {"frontier": {"members": [member(9, 1.0, "x" * 10**6)]}},
         {"config": "x" * 10**6},
+        {"result": result(robust={"conditions": {"x" * 99 + str(i): condition({}, 1.0) for i in range(9_000)}})},
+        {"result": result(robust={"conditions": {"parameters": condition({"parameters": _PARAMETERS}, 1.0)}})},
     ],
-    ids=["text", "notes", "features", "bins", "points", "status", "configuration"],
+    ids=["text", "notes", "features", "bins", "points", "status", "configuration", "disturbances", "parameters"],
 )
 def test_large_documents_make_no_large_page(tmp_path: Path, documents: dict[str, Any]) -> None:
     assert len(_page(write_run(tmp_path, **documents))) < 500_000

@@ -16,12 +16,15 @@ from policykd.loss.distributions import Categorical, DiagGaussian
 from policykd.rollout.collect import Shard, collect, label
 from policykd.rollout.draws import Sampler, mode
 from policykd.rollout.envs import EnvSpec, teacher_spec
-from policykd.rollout.kernels import Members, full, kernel_of, params_of
+from policykd.rollout.few_rows import FewRows
+from policykd.rollout.inputs import full
+from policykd.rollout.kernels import Members, kernel_of, params_of
 from policykd.rollout.lean import lean_driver
 from policykd.spine.config.load import load_config
 from policykd.spine.config.rollout import RolloutConfig
 from policykd.spine.config.schema import EnvConfig
 from policykd.spine.errors import InputError
+from policykd.spine.packing import packing_of
 from policykd.spine.seeding import SeedKey
 from policykd.students.family import Family
 from policykd.students.normaliser import Normaliser
@@ -69,7 +72,7 @@ def teacher(head: Any, outputs: int, distribution: Any, action_space: Any, **opt
     layers = tuple(
         Dense(torch.from_numpy(RNG.normal(size=(o, i)).astype("f4")) / i**0.5, torch.rand(o), "tanh") for i, o in sizes
     )
-    layers = (*layers[:-1], replace(layers[-1], activation="identity"))
+    layers = (*layers[:-1], replace(layers[-1], activation="identity", weight=3 * layers[-1].weight))
     kind = options.pop("kind", "policy")
     network = Network(Extractor((Flat(5),)), layers, head, distribution, kind, False)
     info = load_teacher("builtin:cartpole").info
@@ -121,6 +124,23 @@ def test_members_in_numpy_act_as_in_torch(name: str, specs: list[tuple[int, int]
     close(params_of(kernel, seen), members(torch.from_numpy(seen)))
 
 
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("spec", [(0, 0), (1, 8), (3, 48)])
+def test_a_collecting_student_sees_far_and_still_features_as_in_torch(spec: tuple[int, int], activation: Any) -> None:
+    family = Family([MemberSpec(*spec)], 4, DiagGaussian(2), activation=activation, root_seed=4)
+    family.flat.add_(torch.from_numpy(RNG.normal(size=len(family.flat)).astype("f4") * 0.1))
+    seen = RNG.normal([0, 5, -300, 7], [1, 0.01, 40, 0], (9, 4))
+    normaliser = Normaliser.measured(seen)
+    scale = normaliser.scale * np.array([1, 1, -1, 0], np.float32)
+    space = spaces.Box(-np.inf, np.inf, (4,), np.float32)
+    view = View.of(None, space, packing_of(space))
+    members = Members(family, replace(normaliser, limit=0.7, scale=scale), view)
+    kernel = members.kernel(9)
+    assert isinstance(kernel, FewRows)
+    for far in (seen, seen * 100, -seen):
+        close(params_of(kernel, far.astype("f4")), members(torch.from_numpy(far.astype("f4"))))
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_samples_have_their_distribution(name: str) -> None:
     distribution = FAMILIES[name][0]
@@ -151,6 +171,20 @@ def test_actions_lie_in_their_space_and_belong_to_whoever_asked(name: str) -> No
         assert (np.abs(kept[0]) == 1).any(), "no bound was reached"
     labels = driver.labels(seen)
     close(labels, policy.distribution_params(torch.from_numpy(seen).flatten(0, 1)).reshape(2, 40, -1))
+
+
+def test_sampled_actions_lie_in_their_space_and_stay_as_they_were_handed_out() -> None:
+    policy = TEACHERS["gaussian"]()
+    family = Family([MemberSpec(1, 8)], 5, policy.distribution)
+    members = Members(family, Normaliser.measured(RNG.normal(size=(9, 5))), everything(policy))
+    shard = Shard(SeedKey(0, "collect"), 40, 2, 0.0, RolloutConfig(kernel="numpy", student_stochastic=True))
+    first, again = (lean_driver(shard, policy, members) for _ in range(2))
+    assert first is not None and again is not None
+    seen = RNG.normal(size=(150, 40, 5))  # more than are drawn at once
+    kept = [first.decide(one)[0] for one in seen]
+    assert np.array_equal(kept, [again.decide(one)[0].copy() for one in seen])
+    assert np.abs(kept).max() == 1 and (np.abs(kept) == 1).mean() < 0.5
+    assert len(np.unique(np.stack(kept).reshape(150, -1), axis=0)) == 150
 
 
 def gather(policy: Any, spec: EnvSpec, kernel: Any, beta: float, **acting: Any) -> Any:

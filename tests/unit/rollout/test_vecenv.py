@@ -148,6 +148,10 @@ def test_a_retired_slot_is_no_longer_stepped() -> None:
     assert step.observation[0].tolist() == [0, 1], "its row stays as it is"
     again = env.step(np.zeros(2, int))
     assert again.reward[0] == 0 and not again.done[0] and again.observation[0].tolist() == [0, 1]
+    env.step(np.zeros(2, int))  # the other one ends
+    env.start([(0, 0)])
+    assert step.done.tolist() == [True, False] and not again.done.any(), "a step was changed afterwards"
+    assert step.acting.tolist() == [False, True] == again.acting.tolist() and np.isnan(again.success).all()
 
 
 class Broken(Counting):

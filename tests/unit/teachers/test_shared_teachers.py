@@ -19,7 +19,7 @@ from torch import nn
 
 from policykd.teachers.base import Teacher
 from policykd.teachers.load import load_teacher
-from tests.support.comparing import same_distribution
+from tests.support.comparing import same_distribution, sb3_values
 from tests.support.teachers import members, needs_shared, observations, shared_folder, shared_index
 
 pytestmark = needs_shared
@@ -72,8 +72,13 @@ def test_acts_as_the_networks_of_stable_baselines3_do(teacher: Teacher, record: 
     actions, _ = teacher.predict(batch, deterministic=True)
     np.testing.assert_array_equal(actions, expected)
     params = teacher.distribution_params(torch.from_numpy(batch))
+    tensors = torch.from_numpy(seen).float()
     with torch.no_grad():
-        same_distribution(teacher, params, policy, torch.from_numpy(seen).float())
+        same_distribution(teacher, params, policy, tensors)
+        if teacher.valued:
+            values = sb3_values(policy, record["algo"], tensors)
+            np.testing.assert_allclose(teacher.value(torch.from_numpy(batch)), values, rtol=1e-5, atol=1e-4)
+    assert teacher.valued == (record["algo"] != "ars")
 
 
 def test_acts_in_todays_environment(teacher: Teacher) -> None:

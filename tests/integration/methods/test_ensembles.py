@@ -1,0 +1,91 @@
+"""Fails when an ensemble of teachers does not teach, or what was measured of its teachers does not outlive a stop."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import torch
+from gymnasium import spaces
+
+from policykd import api
+from policykd.learn.weighing import by_return
+from policykd.spine.config.load import load_config
+from policykd.spine.config.schema import Config
+from policykd.spine.errors import InputError, Interrupted
+from policykd.teachers.base import Teacher
+from policykd.teachers.custom import make_custom_teacher
+from policykd.teachers.ensemble import ensemble_of
+from policykd.teachers.load import load_teacher
+from tests.support.runs import Notes, StopsBehind
+
+SCHEMA = json.loads((Path(__file__).parents[2] / "schema" / "result.schema.json").read_text())
+SHORT = (
+    *("rollout.rounds=3", "rollout.timesteps=3000", "update.n_updates=60", "student.width=8", "device=cpu"),
+    *("evaluate.episodes=10", "evaluate.select_episodes=5"),
+)
+
+
+def balancing(sign: float = 1.0) -> Teacher:
+    """A teacher of another kind for CartPole: values by which way the pole falls; with sign -1 it pushes it over."""
+    space = spaces.Box(-5.0, 5.0, (4,))
+
+    def values(observation: torch.Tensor) -> torch.Tensor:
+        lean = sign * (observation[:, 2] + 0.5 * observation[:, 3])
+        return 100 * torch.stack([-lean, lean], -1)
+
+    return make_custom_teacher(
+        values, space, spaces.Discrete(2), kind="value", env_id="CartPole-v1", name=f"balancing{sign}"
+    )
+
+
+def settings(*overrides: str) -> Config:
+    return load_config("methods/ensemble", ["ensemble.teachers=[]", *SHORT, *overrides])
+
+
+def test_a_student_learns_from_two_kinds_of_teachers_and_resumes(tmp_path: Path) -> None:
+    teachers, notes = ["builtin:cartpole", balancing()], Notes()
+    out = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        api.distill(
+            settings(), teacher=teachers, out=out, tracker=notes, stop=StopsBehind(out / "checkpoints/baseline.json")
+        )
+    assert any("weights by return: builtin:cartpole 0." in line for line in notes.lines)
+    run = api.resume(out, teacher=teachers)
+    assert run.result["retention"]["value"] > 0.9
+    document = run.result["teacher"]["ensemble"]
+    assert document["how"] == "product"
+    assert sum(one["weight"] for one in document["teachers"]) == pytest.approx(1)
+    assert [one["algo"] for one in document["teachers"]] == run.result["teacher"]["algo"].split("+")
+    jsonschema.validate(run.result, SCHEMA)
+    kept = load_config(str(out / "config.yaml"))
+    one, other = kept.ensemble.q_temperatures
+    assert one == 1.0
+    assert other > 1.0, "the values of the second are larger than logits should be"
+    twin = api.distill(settings(), teacher=teachers, out=tmp_path / "twin")
+    assert [(run.folder / "student.safetensors").read_bytes()] == [(twin.folder / "student.safetensors").read_bytes()]
+
+
+def test_a_teacher_below_chance_has_no_say() -> None:
+    assert by_return(torch.tensor([110.0, 5.0, 60.0]).numpy(), 10.0) == pytest.approx([2 / 3, 0.0, 1 / 3])
+    with pytest.raises(InputError, match="expected one above chance"):
+        by_return(torch.tensor([9.0, 5.0]).numpy(), 10.0)
+
+
+def test_what_cannot_be_meant_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="for 1 teachers"):
+        api.distill(settings("ensemble.weights=[1, 2]"), out=tmp_path / "a")
+    both = ensemble_of([load_teacher("builtin:cartpole"), balancing()], "mixture", [1, 1])
+    with pytest.raises(InputError, match="give its teachers as a list"):
+        api.distill(settings(), teacher=both, out=tmp_path / "b")
+    with pytest.raises(InputError, match="one for each of 2 teachers"):
+        load_config(None, ["ensemble.teachers=[a.zip]", "ensemble.weights=[1]"])
+
+
+def test_several_options_are_the_first_teacher_and_the_others(tmp_path: Path) -> None:
+    config = load_config(None, [], {"teacher": ["a.zip", "b.zip", "c.zip"]})
+    assert (config.teacher, config.ensemble.teachers) == ("a.zip", ["b.zip", "c.zip"])
+    alone = load_config("methods/ensemble", [], {"teacher": ["a.zip"]})
+    assert (alone.teacher, alone.ensemble.teachers) == ("a.zip", ["runs/teachers/cartpole_dqn"])
