@@ -37,6 +37,7 @@ class Way:
     name: str
     int8: str = "none"
     prune: str = "none"
+    larger: bool = False  # as wide as those of 8 bits, in more bytes
 
 
 WAYS = (
@@ -45,6 +46,7 @@ WAYS = (
     Way("int8 after", int8="after"),
     Way("int8 aware", int8="aware"),
     Way("pruned, int8 aware", int8="aware", prune="taylor"),
+    Way("distilled, in more bytes", larger=True),
 )
 
 
@@ -95,12 +97,12 @@ class _Runs:
     def of(self, way: Way) -> Made:
         """The widest student that this way makes of the bytes."""
         n_inputs, n_outputs, small = TEACHERS[self.name]
-        most, whole = _bytes(small, n_inputs, n_outputs, whole=False), way.int8 != "none"
+        most, whole = _bytes(small, n_inputs, n_outputs, whole=False), way.int8 != "none" or way.larger
         width = max(w for w in range(1, WIDE + 1) if _bytes(w, n_inputs, n_outputs, whole=whole) <= most)
         words = [f"compress.int8={way.int8}", f"compress.prune={way.prune}", f"student.width={width}"]
         if way.prune != "none":
             words.append(f"student.start={self._wide()}")
-        out = self.folder / f"{way.int8}-{way.prune}"
+        out = self.folder / way.name.replace(" ", "-")
         result = self._distilled(words, out)
         return Made(result["retention"]["value"], width, *_in_c(load_student(out), out / "out"))
 
@@ -154,7 +156,7 @@ default settings but for {short}; the
 episodes' seeds chose nothing. The bytes are the constants of policy.c (weights, biases, scales, normaliser) of a small
 student with float32 weights; students with weights of 8 bits are as wide as fits into as many. Pruned students come
 from one of width {wide}, which was trained first, and learn again as long as the others: they cost twice the timesteps.
-C (-O2) on this machine, one action.
+The last is as wide as those of 8 bits. C (-O2) on this machine, one action.
 
 Machine: {machine}.
 
