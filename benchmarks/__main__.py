@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmarks import (
     collection,
     compact,
+    compress,
     envs,
     evaluation,
     family,
@@ -19,6 +20,7 @@ from benchmarks import (
     retention,
     shrink,
     updates,
+    warm_start,
 )
 
 BENCHMARKS = {
@@ -29,6 +31,8 @@ BENCHMARKS = {
     "evaluation": evaluation,
     "envs": envs,
     "compact": compact,
+    "compress": compress,
+    "warm_start": warm_start,
     "memory": memory,
     "honesty": honesty,
     "shrink": shrink,

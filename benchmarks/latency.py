@@ -41,7 +41,7 @@ def measure(options: argparse.Namespace) -> tuple[str, bool]:
     rows, good = [], True
     for inputs, width, choices in SIZES:
         with tempfile.TemporaryDirectory() as folder:
-            found = _measured(_student(inputs, width, choices), Path(folder))
+            found = _measured(random_student(inputs, width, choices), Path(folder))
         slow = found["SB3 predict"][0]
         for name, (median, p99, size) in found.items():
             shown = "" if size is None else f"{size:,}"
@@ -53,7 +53,8 @@ def measure(options: argparse.Namespace) -> tuple[str, bool]:
     return PAGE.format(machine=described(), calls=CALLS, table=table(HEAD, rows)), good
 
 
-def _student(inputs: int, width: int, choices: int) -> MlpStudent:
+def random_student(inputs: int, width: int, choices: int) -> MlpStudent:
+    """Two tanh layers with random weights."""
     rng = np.random.default_rng(0)
     sizes = [inputs, width, width, choices]
     pairs = pairwise(sizes)
@@ -93,7 +94,7 @@ def _measured(student: MlpStudent, folder: Path) -> dict[str, tuple[float, float
         label = {"onnx": "onnxruntime", "torch": "torch.export"}[name]
         found[label] = (*_timed(partial(_act, runtime), seen), _size(folder, name, file))
     manifest = read_manifest(folder / "out" / "c")
-    found["C, from C"] = (*_from_c(manifest, seen), int(manifest.facts["flash_bytes"]))
+    found["C, from C"] = (*act_in_c_us(manifest, seen), int(manifest.facts["flash_bytes"]))
     return found
 
 
@@ -101,8 +102,8 @@ def _act(runtime: Runtime, observation: np.ndarray) -> Any:
     return runtime(Feed((observation[None],)))
 
 
-def _from_c(manifest: Manifest, seen: np.ndarray) -> tuple[float, float]:
-    """Of one observation, 64 of them one after the other in C: a clock cannot tell one apart."""
+def act_in_c_us(manifest: Manifest, seen: np.ndarray) -> tuple[float, float]:
+    """Median and 99th percentile of one observation, of 64 one after the other in C: a clock cannot tell one apart."""
     runtime: Any = target("c").load(manifest.folder, manifest.interface, manifest.facts)
     records = runtime.layout.records((seen,), None, None)
     results = np.zeros(len(records), runtime.layout.output_type)

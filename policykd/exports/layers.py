@@ -32,10 +32,19 @@ class Normalise:
 
 @dataclass(frozen=True, eq=False)
 class Dense:
-    """x @ weight + bias; weight [in, out], bias [out]."""
+    """x @ weight + bias; weight [in, out], bias [out]. With a `scale` [out] weights are whole numbers of 8 bits times
+    that, and it is (x @ whole) * scale + bias."""
 
     weight: Floats
     bias: Floats
+    scale: Floats | None = None
+
+    @property
+    def whole(self) -> NDArray[np.int8]:
+        """The whole numbers [in, out]."""
+        assert self.scale is not None
+        found: NDArray[np.int8] = np.rint(self.weight / self.scale).astype(np.int8)
+        return found
 
 
 @dataclass(frozen=True)
@@ -120,7 +129,7 @@ def width_after(layers: tuple[Layer, ...], width: int, name: str = "") -> int:
 
 
 def footprint_of(layers: tuple[Layer, ...]) -> Footprint:
-    """Weights and biases, constants of the normalisers, multiply-accumulates of one row: O I kh kw h' w' of a
+    """Weights and biases, constants of normalisers and scales, multiply-accumulates of one row: O I kh kw h' w' of a
     convolution."""
     params, constants, macs = 0, 0, 0
     for _, layer in walk(layers):
@@ -128,6 +137,7 @@ def footprint_of(layers: tuple[Layer, ...]) -> Footprint:
             constants += layer.mean.size + layer.scale.size
         elif isinstance(layer, Dense | Conv):
             params += layer.weight.size + layer.bias.size
+            constants += layer.scale.size if isinstance(layer, Dense) and layer.scale is not None else 0
             macs += layer.weight.size * (int(np.prod(layer.out)) if isinstance(layer, Conv) else 1)
         elif isinstance(layer, Tree):
             params += layer.nodes.footprint.params

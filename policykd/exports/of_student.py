@@ -110,7 +110,8 @@ def _layers(student: Student) -> Sequence[Layer]:
     student = exportable(student, "student")
     assert isinstance(student, MlpStudent)
     for index, (weight, bias) in enumerate(student.layers):
-        layers.append(Dense(weight.cpu().numpy(), bias.cpu().numpy()))
+        scale = student.scales[index].cpu().numpy() if student.scales else None
+        layers.append(Dense(weight.cpu().numpy(), bias.cpu().numpy(), scale))
         if index + 1 < len(student.layers):
             layers.append(Activate(student.activation))
     return layers

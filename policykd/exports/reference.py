@@ -62,6 +62,8 @@ def _applied(layer: Normalise | Dense | Activate, x: Array) -> Array:
     if isinstance(layer, Normalise):
         mean, scale = (np.repeat(values, layer.repeat).astype(x.dtype) for values in (layer.mean, layer.scale))
         return np.asarray(np.clip((x - mean) * scale, -layer.limit, layer.limit))
+    if isinstance(layer, Dense) and layer.scale is not None:
+        return np.asarray(x @ layer.whole.astype(x.dtype) * layer.scale.astype(x.dtype) + layer.bias.astype(x.dtype))
     if isinstance(layer, Dense):
         return np.asarray(x @ layer.weight.astype(x.dtype) + layer.bias.astype(x.dtype))
     return np.tanh(x) if layer.kind == "tanh" else np.maximum(x, 0)

@@ -52,7 +52,9 @@ def named_places(config: Config, opened: Teacher, *, live: bool) -> dict[str, An
         pinned = live or name.startswith(HUB)  # to the commit that was opened
         places.append(_absolute(teacher.info.source if pinned else name))
     others = config.ensemble.model_copy(update={"teachers": places[1:]})
-    return {"teacher": places[0], "ensemble": others, "vec_normalize": _absolute(config.vec_normalize)}
+    student = config.student.model_copy(update={"start": _absolute(config.student.start)})
+    vec_normalize = _absolute(config.vec_normalize)
+    return {"teacher": places[0], "ensemble": others, "vec_normalize": vec_normalize, "student": student}
 
 
 def _absolute(source: str | None) -> str | None:

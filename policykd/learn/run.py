@@ -13,6 +13,7 @@ from policykd.learn.combinations import refuse_combinations
 from policykd.learn.defaults import refuse_shared_seeds
 from policykd.learn.disturbing import randomisable
 from policykd.learn.families import refuse_unfit
+from policykd.learn.finish import finished
 from policykd.learn.methods.distill import distill
 from policykd.learn.notes import notes_of
 from policykd.learn.offline import refuse_unfit_data
@@ -20,6 +21,7 @@ from policykd.learn.opening import named_places, open_teacher
 from policykd.learn.proof import Proved, analysed, build_result, frontier, prove
 from policykd.learn.robustness import robustness
 from policykd.learn.session import Session, Work, prepare
+from policykd.learn.started import refuse_unfit_start
 from policykd.rollout.envs import EnvSpec, factory_spec, teacher_spec, with_views
 from policykd.rollout.fit import fit_views
 from policykd.spine.artifact import save_artifact
@@ -97,6 +99,7 @@ def open_task(config: Config, teacher: Any, env: Callable[..., Any] | None) -> T
     if config.student.wrappers:
         refuse_unfit(config.student, loaded)
     refuse_combinations(config, loaded)
+    refuse_unfit_start(config, loaded)
     spec = randomisable(spec, config.robust, config.env.backend)
     if spec.masked and config.env.backend == "native":
         line = "env.backend native: a vector class has no action masks to give; single environments are used (sync)"
@@ -178,14 +181,15 @@ def _run(folder: RunFolder, task: Task, work: Work, body: Callable[[Session], Ou
 def distillation(session: Session) -> Run:
     """Learns and proves. The student is safe before it is judged."""
     distilled = distill(session)
-    save_artifact(session.folder.path / STUDENT, *signed(session, distilled.student, {}).to_artifact())
-    proof = prove(session, distilled.student)
+    student = finished(session, distilled.student)
+    save_artifact(session.folder.path / STUDENT, *signed(session, student, {}).to_artifact())
+    proof = prove(session, student)
     specs = tuple(members_of(session.config.student, session.config.loss))
 
     def documents(result: dict[str, Any]) -> dict[str, Any]:
         return {"frontier.json": frontier(session, distilled, result, specs)} if len(specs) > 1 else {}
 
-    proved = Proved(distilled.student, proof, distilled.timesteps)
+    proved = Proved(student, proof, distilled.timesteps)
     return conclude(session, proved, robustness(session, proved), documents)
 
 
@@ -239,6 +243,7 @@ def signed(session: Session, student: Student, figures: dict[str, Any]) -> Stude
     config["teacher"], config["vec_normalize"] = info.algo, None
     if config["finetune"] is not None:
         config["finetune"]["student"] = None
+    config["student"]["start"] = session.baseline.get("start")  # its sha256
     config["ensemble"]["teachers"] = [teacher.info.algo for teacher in teachers_of(session.teacher)[1:]]
     teacher = {"sha256": info.sha256, "algo": info.algo, "params": info.footprint.params or None}
     origin = {"policykd": policykd.__version__, "teacher": teacher, "config": config, "figures": figures}

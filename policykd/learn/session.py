@@ -12,6 +12,7 @@ from policykd.evaluation.episodes import Episodes, policy_actor, random_actor, r
 from policykd.evaluation.stats import refuse_random_teacher
 from policykd.learn.defaults import GATE_MOST, Measured, resolve
 from policykd.learn.disturbing import disturbed, noise_units
+from policykd.learn.started import sha256_of_start
 from policykd.learn.weighing import scaled, weighed
 from policykd.rollout.envs import EnvSpec
 from policykd.spine.checkpoint import RunFolder
@@ -179,6 +180,7 @@ def _measured(config: Config, teacher: Teacher, spec: EnvSpec, folder: RunFolder
         )
     facts = {
         "teacher": teacher.fingerprint,
+        "start": sha256_of_start(config),
         "teacher_returns": by_teacher.returns.tolist(),
         "random_returns": by_random.returns.tolist(),
         "seconds": dict(work.seconds),

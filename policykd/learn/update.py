@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
+from policykd.compress.int8 import quantise_
 from policykd.data.dataset import Dataset
 from policykd.data.records import RecordDataset
 from policykd.data.sequences import Chunks, SequenceDataset
@@ -45,8 +46,12 @@ class UpdateMetrics:
 class Learner:
     """A family, its optimizer and the learning-rate schedule over the whole run."""
 
-    def __init__(self, family: Family | PartedFamily, loss: Loss, config: UpdateConfig, rounds: int) -> None:
-        self.family, self.loss, self._config = family, loss, config
+    def __init__(
+        self, family: Family | PartedFamily, loss: Loss, config: UpdateConfig, rounds: int, *, int8: bool = False
+    ) -> None:
+        """`int8`: the family's weights are those of the optimizer rounded to 8 bits, after every step."""
+        self.family, self.loss, self._config, self._int8 = family, loss, config, int8
+        self._weights = family.flat.clone() if int8 else family.flat  # what the optimizer moves
         assert isinstance(config.n_updates, int)  # settled by `policykd.learn.defaults`
         self.n_updates = config.n_updates
         self._total = rounds * self.n_updates
@@ -99,20 +104,27 @@ class Learner:
     ) -> Learner:
         """The learner of a family that has lost members: `carry` moves what Adam knows of the others, by `origin`."""
         rounds = self._total // self.n_updates
-        learner = Learner(family, self.loss, self._config, rounds)
+        learner = Learner(family, self.loss, self._config, rounds, int8=self._int8)
         learner.augment = self.augment
         state = {name: value if name == "step" else carry(value, origin) for name, value in self.state().items()}
         learner.load_state(state | {"flat": family.flat.clone()})
         return learner
 
+    def adopt(self) -> None:
+        """Goes on from the weights that the family was given."""
+        if self._int8:
+            self._weights.copy_(self.family.flat)
+            self._show()
+
     def state(self) -> dict[str, Tensor]:
         """Weights and optimizer state, enough to continue bit for bit."""
         names = dict(zip(("exp_avg", "exp_avg_sq"), self._moments, strict=True))
-        return {"flat": self.family.flat, "step": self._steps.reshape(1), **names}
+        return {"flat": self._weights, "step": self._steps.reshape(1), **names}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """The inverse of `state`."""
-        self.family.flat.copy_(state["flat"])
+        self._weights.copy_(state["flat"])
+        self._show()
         self._steps.copy_(state["step"].reshape(()))
         for moment, name in zip(self._moments, ("exp_avg", "exp_avg_sq"), strict=True):
             moment.copy_(state[name])
@@ -222,7 +234,15 @@ class Learner:
         if self._config.max_grad_norm is not None:
             self._norms = family.member_grad_norms()
             family.scale_member_grads((self._config.max_grad_norm / self._norms.clamp(min=1e-12)).clamp(max=1.0))
-        _adam(family.flat, family.grad, self._moments, self._steps, self.learning_rate(update))
+        _adam(self._weights, family.grad, self._moments, self._steps, self.learning_rate(update))
+        self._show()
+
+    def _show(self) -> None:
+        """The family computes with the optimizer's weights, as they are or rounded."""
+        if self._int8:
+            assert isinstance(self.family, Family)
+            self.family.flat.copy_(self._weights)
+            quantise_(self.family)
 
     def _read(self, update: int, loss: Tensor) -> UpdateMetrics:
         norms = self.family.member_grad_norms() if self._norms is None else self._norms

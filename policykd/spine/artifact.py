@@ -47,9 +47,10 @@ def load_artifact(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         ) from None
     document = _document(path, data)
     for name, value in tensors.items():
-        if value.dtype != np.float32 or not np.isfinite(value).all():
+        if value.dtype != np.int8 and (value.dtype != np.float32 or not np.isfinite(value).all()):
             raise InputError(
-                f"{path}: tensor {brief(name)} is not finite float32; the file is damaged, save the student again"
+                f"{path}: tensor {brief(name)} is not finite float32, or int8; the file is damaged, save the student "
+                "again"
             )
     return tensors, document
 

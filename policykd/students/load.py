@@ -101,6 +101,13 @@ def _check(path: Path, tensors: dict[str, Array], document: dict[str, Any]) -> N
             raise InputError(
                 f"{path}: tensor {brief(name)} has shape {seen}, its header says {wanted}; the file is damaged"
             )
+    whole = "weights" in document["architecture"]
+    for name, value in tensors.items():
+        wanted = "int8" if whole and name.endswith(".weight") else "float32"
+        if value.dtype != wanted:
+            raise InputError(
+                f"{path}: tensor {brief(name)} is {value.dtype}, its header says {wanted}; the file is damaged"
+            )
 
 
 def _expected_shapes(path: Path, document: dict[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -109,7 +116,9 @@ def _expected_shapes(path: Path, document: dict[str, Any]) -> dict[str, tuple[in
         kind = architecture["kind"]
         known = isinstance(kind, str) and kind in _KINDS
         if kind == "mlp":
-            known = architecture["activation"] in ("tanh", "relu")
+            known = architecture["activation"] in ("tanh", "relu") and architecture.get("weights", "int8") == "int8"
+        elif "weights" in architecture:
+            known = False
         if not (known and document["action_map"]["kind"]) or not float(architecture["normaliser_limit"]) > 0:
             raise InputError(f"{path}: architecture {brief(kind)} is not known to this version; update policykd")
         family = distribution["type"]
@@ -159,6 +168,8 @@ def _shapes_of(kind: str, architecture: dict[str, Any], packing: Packing, output
         return shapes | gru_shapes(n_inputs, layers[0][1], outputs)
     for k, (i, o) in enumerate(layers):
         shapes[f"layers.{k}.weight"], shapes[f"layers.{k}.bias"] = (i, o), (o,)
+        if "weights" in architecture:
+            shapes[f"layers.{k}.scale"] = (o,)
     return shapes
 
 

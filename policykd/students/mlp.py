@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class MlpStudent(Student):
-    """A multilayer perceptron that acts. `layers`: (weight [in, out], bias [out]) each; `log_std` [A] or empty."""
+    """A multilayer perceptron that acts. `layers`: (weight [in, out], bias [out]) each; `log_std` [A] or empty.
+
+    `scales` [out] each, or none: the weights are whole numbers of 8 bits times these, and the file holds both.
+    """
 
     normaliser: Normaliser
     layers: tuple[tuple[Tensor, Tensor], ...]
@@ -35,19 +38,22 @@ class MlpStudent(Student):
     provenance: dict[str, Any] = field(default_factory=dict)
     generator: torch.Generator = field(default_factory=torch.Generator, compare=False)
     masked: bool = False  # learned with action masks, and needs them to act
+    scales: tuple[Tensor, ...] = ()
     kind: ClassVar[str] = "mlp"
 
     @property
     def footprint(self) -> Footprint:
-        """Parameters, normaliser numbers and multiply-accumulates per action."""
+        """Parameters, numbers of normaliser and scales, and multiply-accumulates per action."""
         macs = sum(w.numel() for w, _ in self.layers)
-        return Footprint(macs + sum(b.numel() for _, b in self.layers), 2 * len(self.normaliser.mean), macs)
+        constants = 2 * len(self.normaliser.mean) + sum(scale.numel() for scale in self.scales)
+        return Footprint(macs + sum(b.numel() for _, b in self.layers), constants, macs)
 
     def to(self, device: torch.device | str) -> MlpStudent:
         """The same student on another device."""
         layers = tuple((w.to(device), b.to(device)) for w, b in self.layers)
         generator = torch.Generator(device=device)
-        return replace(self, layers=layers, log_std=self.log_std.to(device), generator=generator)
+        scales = tuple(scale.to(device) for scale in self.scales)
+        return replace(self, layers=layers, scales=scales, log_std=self.log_std.to(device), generator=generator)
 
     @torch.no_grad()
     def distribution_params(self, observation: Tensor) -> Tensor:
@@ -78,7 +84,8 @@ class MlpStudent(Student):
         """Sent to another process as arrays: torch would hold a file open for every tensor."""
         fields = {name: value for name, value in vars(self).items() if name in self.__dataclass_fields__}
         arrays = [(w.cpu().numpy(), b.cpu().numpy()) for w, b in self.layers]
-        more = {"layers": arrays, "log_std": self.log_std.cpu().numpy()}
+        scales = [scale.cpu().numpy() for scale in self.scales]
+        more = {"layers": arrays, "scales": scales, "log_std": self.log_std.cpu().numpy()}
         del fields["generator"]
         return _received, ({**fields, **more},)
 
@@ -87,24 +94,32 @@ class MlpStudent(Student):
         found = dict[str, Tensor]()
         for k, (weight, bias) in enumerate(self.layers):
             found |= {f"layers.{k}.weight": weight, f"layers.{k}.bias": bias}
+        for k, scale in enumerate(self.scales):
+            whole = (self.layers[k][0] / scale).round().to(torch.int8)
+            found |= {f"layers.{k}.weight": whole, f"layers.{k}.scale": scale}
         return found
 
     def architecture(self) -> dict[str, Any]:
         """The header's `architecture`, without `kind` and `normaliser_limit`."""
-        return {"activation": self.activation, "layers": [list(w.shape) for w, _ in self.layers]}
+        weights = {"weights": "int8"} if self.scales else {}
+        return {"activation": self.activation, "layers": [list(w.shape) for w, _ in self.layers], **weights}
 
     @classmethod
     def from_artifact(cls, tensors: dict[str, Array], document: dict[str, Any], device: str = "cpu") -> MlpStudent:
         """The inverse of `to_artifact`; shapes were checked by the loader."""
-        architecture = document["architecture"]
-        names = [(f"layers.{k}.weight", f"layers.{k}.bias") for k in range(len(architecture["layers"]))]
-        layers = tuple(
-            (torch.tensor(tensors[w], device=device), torch.tensor(tensors[b], device=device)) for w, b in names
-        )
-        return cls(layers=layers, activation=architecture["activation"], **shared_fields(tensors, document, device))
+        architecture, fields = document["architecture"], shared_fields(tensors, document, device)
+        held = {name: torch.tensor(value, device=device) for name, value in tensors.items()}
+        count = range(len(architecture["layers"]))
+        layers = tuple((held[f"layers.{k}.weight"], held[f"layers.{k}.bias"]) for k in count)
+        scales = tuple(held[f"layers.{k}.scale"] for k in count) if "weights" in architecture else ()
+        if scales:
+            layers = tuple((w.float() * scale, b) for (w, b), scale in zip(layers, scales, strict=True))
+        return cls(layers=layers, scales=scales, activation=architecture["activation"], **fields)
 
 
 def _received(fields: dict[str, Any]) -> MlpStudent:
     """The student that another process sent, on the CPU."""
     layers = tuple((torch.from_numpy(w), torch.from_numpy(b)) for w, b in fields["layers"])
-    return MlpStudent(**{**fields, "layers": layers, "log_std": torch.from_numpy(fields["log_std"])})
+    scales = tuple(map(torch.from_numpy, fields["scales"]))
+    log_std = torch.from_numpy(fields["log_std"])
+    return MlpStudent(**{**fields, "layers": layers, "scales": scales, "log_std": log_std})

@@ -35,6 +35,9 @@ class NumpyStudent:
         self._activation = np.tanh if architecture["activation"] == "tanh" else relu
         count = len(architecture["layers"])
         self._layers = [(tensors[f"layers.{k}.weight"], tensors[f"layers.{k}.bias"]) for k in range(count)]
+        if "weights" in architecture:  # int8, each unit's with a scale
+            scales = [tensors[f"layers.{k}.scale"] for k in range(count)]
+            self._layers = [(w * scale, b) for (w, b), scale in zip(self._layers, scales, strict=True)]
 
     def seed(self, seed: int) -> None:
         """Seeds the draws of stochastic actions."""

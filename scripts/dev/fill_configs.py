@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 _CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-_KEY = re.compile(r"( *)([a-z_]+):")
+_KEY = re.compile(r"( *)([a-z_0-9]+):")
 
 
 def blocks(text: str) -> list[tuple[str, str]]:

@@ -79,7 +79,7 @@ class _Parts:
 
     def constant(self, name: str, array: Array, kind: str = "float") -> None:
         self.constants.append(constant(name, array, kind))
-        self.flash += 4 * array.size
+        self.flash += array.size * (1 if kind == "int8_t" else 4)
 
     def say(self, *lines: str) -> None:
         self.body += [f"    {line}" if line else "" for line in lines]
@@ -162,12 +162,20 @@ def _normalise(parts: _Parts, index: str, layer: Normalise) -> None:
 
 def _dense(parts: _Parts, index: str, layer: Dense) -> None:
     rows, columns = layer.weight.shape
-    parts.constant(f"policy_weight_{index}", layer.weight)
-    parts.constant(f"policy_bias_{index}", layer.bias)
     x, y = parts.now, parts.free
     parts.need(y, columns)
-    parts.say(f"for (int j = 0; j < {columns}; ++j) {{", f"    {y}[j] = policy_bias_{index}[j];", "}")
-    add_products(parts, x, f"policy_weight_{index}", (rows, columns), f"{y}[j]")
+    parts.constant(f"policy_bias_{index}", layer.bias)
+    if layer.scale is None:
+        parts.constant(f"policy_weight_{index}", layer.weight)
+        parts.say(f"for (int j = 0; j < {columns}; ++j) {{", f"    {y}[j] = policy_bias_{index}[j];", "}")
+        add_products(parts, x, f"policy_weight_{index}", (rows, columns), f"{y}[j]")
+    else:
+        parts.constant(f"policy_weight_{index}", layer.whole, "int8_t")
+        parts.constant(f"policy_step_{index}", layer.scale)
+        parts.say(f"for (int j = 0; j < {columns}; ++j) {{", f"    {y}[j] = 0.0f;", "}")
+        add_products(parts, x, f"(float)policy_weight_{index}", (rows, columns), f"{y}[j]")
+        scaled = f"{y}[j] = {y}[j] * policy_step_{index}[j] + policy_bias_{index}[j];"
+        parts.say(f"for (int j = 0; j < {columns}; ++j) {{", f"    {scaled}", "}")
     parts.now, parts.width = y, columns
 
 

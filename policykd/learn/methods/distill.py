@@ -19,9 +19,10 @@ from torch import Tensor
 
 from policykd.learn.labels import beside
 from policykd.learn.offline import no_states, stored_states
+from policykd.learn.resuming import restore, save
 from policykd.learn.selection import Selection, select
 from policykd.learn.session import Session
-from policykd.learn.states import Fresh, LearningState, restore, save, start
+from policykd.learn.states import Fresh, LearningState, start
 from policykd.learn.targets import family_loss, round_loss
 from policykd.learn.trace import trace_round
 from policykd.rollout.collect import Rollout, Shard, collect, label

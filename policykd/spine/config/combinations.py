@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from policykd.spine.config.augment import AugmentConfig
+from policykd.spine.config.compress import CompressConfig
 from policykd.spine.config.data import DataConfig
 from policykd.spine.config.loss import LossConfig
 from policykd.spine.config.robust import RobustConfig
@@ -77,3 +78,22 @@ def refuse_held_out(student: StudentConfig, data: DataConfig, patience: int | No
     if data.held_out and (elsewhere or data.dir is not None):
         where = elsewhere or "with data.dir, whose states belong to no round"
         raise ValueError(f"data.held_out {data.held_out} is not there {where}: leave it out")
+
+
+def refuse_compression(student: StudentConfig, compress: CompressConfig, *, several: bool) -> None:
+    """Raises ValueError where nothing can be made smaller, or by a search, which makes members of other sizes."""
+    if compress.prune != "none" and student.start is None:
+        raise ValueError(
+            f"compress.prune {compress.prune}: there is nothing to remove units from: name a wider student in "
+            "student.start, or leave compress.prune out"
+        )
+    if compress.int8 != "none" and student.kind != "mlp":
+        raise ValueError(
+            f"compress.int8 {compress.int8}: only students of kind mlp have weights of 8 bits, and this is a "
+            f"{student.kind}: leave compress.int8 out"
+        )
+    if several and (student.start is not None or compress.int8 != "none"):
+        raise ValueError(
+            "student.start and compress belong to a distillation of one family: a search, a chain of students and one "
+            "student of several tasks make others; leave them out"
+        )

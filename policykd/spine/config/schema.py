@@ -13,10 +13,12 @@ from pydantic import Field, model_validator
 from policykd.spine.config.augment import AugmentConfig
 from policykd.spine.config.combinations import (
     refuse_augmented_sequences,
+    refuse_compression,
     refuse_held_out,
     refuse_misfits,
     refuse_offline,
 )
+from policykd.spine.config.compress import CompressConfig
 from policykd.spine.config.data import DataConfig, UpdateConfig
 from policykd.spine.config.ensemble import EnsembleConfig
 from policykd.spine.config.finetune import FinetuneConfig
@@ -79,6 +81,7 @@ class Config(Section):
     ensemble: EnsembleConfig = EnsembleConfig()
     env: EnvConfig = EnvConfig()
     student: StudentConfig = StudentConfig()
+    compress: CompressConfig = CompressConfig()
     loss: LossConfig = LossConfig()
     rollout: RolloutConfig = RolloutConfig()
     data: DataConfig = DataConfig()
@@ -112,6 +115,8 @@ class Config(Section):
         elsewhere = "in a search" if self.search is not None else ("with several tasks" if self.tasks else None)
         refuse_held_out(self.student, self.data, self.update.patience, elsewhere)
         refuse_offline(self.data, self.rollout, self.robust, self.loss)
+        several = self.search is not None or bool(self.tasks) or self.progressive.on
+        refuse_compression(self.student, self.compress, several=several)
         others = {"shrink": self.search, "collect": self.collect, "tune": self.tune}
         command = next((name for name, section in others.items() if section is not None), None)
         refuse_procedures(self.student, self.loss, self.data, command, self.progressive)

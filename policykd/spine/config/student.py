@@ -42,6 +42,9 @@ class StudentConfig(Section):
     wrappers: list[str | dict[str, dict[str, Any]]] = []
     """Wrappers, innermost first, named as in env.wrappers, through which the student sees the environment in the place
     of the teacher's; only such as change observations. None: it sees what the teacher sees."""
+    start: str | None = None
+    """A student.safetensors, or a run folder that holds one: every member starts from its weights, not from random
+    ones. It has as many hidden layers, none of them wider than the members' (or compress.prune removes units)."""
 
     @model_validator(mode="before")
     @classmethod
@@ -68,6 +71,16 @@ class StudentConfig(Section):
             raise ValueError(f"depth {self.depth}: a gru has one recurrent layer: set student.depth to 1")
         if self.kind == "gru" and self.activation != "tanh":
             raise ValueError(f"activation {self.activation} has no effect on a gru: set student.activation to tanh")
+        if self.start is not None and self.kind != "mlp":
+            raise ValueError(
+                f"start: only students of kind mlp start from another one, and this is a {self.kind}: leave "
+                "student.start out"
+            )
+        if self.start is not None and self.seeds > 1:
+            raise ValueError(
+                f"seeds {self.seeds}: members that differ by their initial weights alone would all be the same, since "
+                "student.start gives them theirs: set student.seeds to 1"
+            )
         images = ("cnn", "multi")
         networks = ("mlp", "gru", *images)
         for name, nothing, kinds in (
