@@ -33,7 +33,7 @@ FOLLOWS = 1 - math.exp(-DT / LAG)  # the share of a difference made up in one st
 FASTEST_TURN = 2 * FASTEST / TRACK
 
 PROGRESS, STEP_COST = 1.0, 0.01  # reward: for a metre, less for a step
-BONUS, PENALTY = 5.0, 0.5  # for the goal, less for a step that touches something
+BONUS, PENALTY = 5.0, 0.2  # for the goal, less for a step that touches something
 MAX_STEPS = 200
 
 DIAGONAL = 2 * math.sqrt(2) * HALF

@@ -177,7 +177,7 @@ def test_the_bumper_by_hand(robot, touches, stands):
     assert (terminated, truncated, info) == (False, False, {"is_success": False, "touched": touches})
     assert env.robot[:2] == pytest.approx(stands, abs=1e-5)
     assert env.robot[3:] == (0.6, 0.6)
-    assert reward == pytest.approx(before - math.hypot(stands[0] + 3, stands[1]) - 0.01 - 0.5 * touches, abs=1e-5)
+    assert reward == pytest.approx(before - math.hypot(stands[0] + 3, stands[1]) - 0.01 - world.PENALTY * touches, abs=1e-5)
     many = gymnasium.make_vec("LidarNav-v0", num_envs=1).unwrapped
     many.reset(seed=0)
     many.robots[:, 0], many.goals[:, 0] = robot, env.layout.goal
@@ -218,7 +218,7 @@ def test_a_robot_that_pushes_on_comes_round_an_obstacle():
         steps, touches, total = steps + 1, touches + info["touched"], total + reward
     assert terminated and info["is_success"] and touches > 10
     way = math.hypot(3.5, 0.05) - math.hypot(3.5 - env.robot.x, env.robot.y)
-    assert total == pytest.approx(way + 5 - 0.01 * steps - 0.5 * touches)
+    assert total == pytest.approx(way + 5 - 0.01 * steps - world.PENALTY * touches)
 
 
 @given(seed=st.integers(0, 2**32 - 1))
