@@ -42,12 +42,21 @@ def moved(robot: Robot, left: float, right: float) -> Robot:
     return Robot(x, y, robot.heading + turn, left, right)
 
 
-def collides(robot: Robot, layout: Layout) -> bool:
-    """Whether it touches a wall or an obstacle."""
-    if max(abs(robot.x), abs(robot.y)) > world.HALF - world.ROBOT:
-        return True
-    away = (layout.centres[:, 0] - robot.x) ** 2 + (layout.centres[:, 1] - robot.y) ** 2
-    return bool((away < (layout.radii + world.ROBOT) ** 2).any())
+def pushed_out(robot: Robot, layout: Layout) -> tuple[Robot, bool]:
+    """The robot, moved out of what it ran into by the shortest way, and whether it touched anything.
+
+    Streets are twice as wide as the robot, and half a street lies along every wall (MARGIN >= 2 * ROBOT): it is in one
+    obstacle at most, and where a wall holds it, in none.
+    """
+    dx, dy = robot.x - layout.centres[:, 0], robot.y - layout.centres[:, 1]
+    away = np.sqrt(dx * dx + dy * dy)
+    inside = away < layout.radii + world.ROBOT
+    lacking = np.where(inside, (layout.radii + world.ROBOT + world.SKIN) / np.maximum(away, world.SKIN) - 1, 0.0)
+    x, y = robot.x + float((lacking * dx).sum()), robot.y + float((lacking * dy).sum())
+    limit = world.HALF - world.ROBOT
+    walled = max(abs(x), abs(y)) > limit
+    x, y = min(max(x, -limit), limit), min(max(y, -limit), limit)
+    return robot._replace(x=x, y=y), walled or bool(inside.any())
 
 
 def distance_to_goal(robot: Robot, layout: Layout) -> float:
@@ -108,7 +117,7 @@ class LidarNavEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self.robot = Robot(float(self.layout.start[0]), float(self.layout.start[1]), self.layout.heading, 0.0, 0.0)
         if self.render_mode == "human":
             self.render()
-        return observed(self.robot, self.layout), {"is_success": False}
+        return observed(self.robot, self.layout), {"is_success": False, "touched": False}
 
     def step(self, action: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Commands the wheels for DT; actions beyond [-1, 1] are clipped. ResetNeeded before the first reset."""
@@ -116,13 +125,15 @@ class LidarNavEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
             raise ResetNeeded("step before reset: call reset first")
         left, right = (min(max(float(one), -1.0), 1.0) * world.FASTEST for one in action)
         before = distance_to_goal(self.robot, self.layout)
-        self.robot = moved(self.robot, left, right)
+        self.robot, touched = pushed_out(moved(self.robot, left, right), self.layout)
         distance = distance_to_goal(self.robot, self.layout)
-        reached, hit = distance < world.GOAL, collides(self.robot, self.layout)
-        reward = world.PROGRESS * (before - distance) - world.STEP_COST + world.BONUS * reached - world.PENALTY * hit
+        reached = distance < world.GOAL
+        reward = world.PROGRESS * (before - distance) - world.STEP_COST + world.BONUS * reached
+        reward -= world.PENALTY * touched
         if self.render_mode == "human":
             self.render()
-        return observed(self.robot, self.layout), reward, reached or hit, False, {"is_success": reached}
+        info = {"is_success": reached, "touched": touched}
+        return observed(self.robot, self.layout), reward, reached, False, info
 
     def render(self) -> Any:
         """A frame [400, 400, 3] of uint8, or the window; None without a render mode."""
@@ -149,8 +160,10 @@ def _in_front(dx: Any, dy: Any, cos: Any, sin: Any) -> tuple[Any, Any]:
 
 
 def _obstacles(robot: Robot, layout: Layout, cos: Any, sin: Any) -> Floats:
-    """(ahead, aside, radius) of each obstacle, the nearest edge first, in units of HALF [24]."""
+    """(cosine and sine of the bearing, nearness) of each obstacle, the nearest edge first [24]."""
     ahead, aside = _in_front(layout.centres[:, 0] - robot.x, layout.centres[:, 1] - robot.y, cos, sin)
-    edge = np.sqrt(ahead * ahead + aside * aside) - layout.radii
-    table: Floats = np.stack([ahead, aside, layout.radii], axis=1)[np.argsort(edge, kind="stable")] / world.HALF
+    away = np.sqrt(ahead * ahead + aside * aside)
+    edge = away - layout.radii
+    near = world.ROBOT / np.maximum(edge, world.ROBOT)
+    table: Floats = np.stack([ahead / away, aside / away, near], axis=1)[np.argsort(edge, kind="stable")]
     return table.reshape(-1)

@@ -35,7 +35,7 @@ class LidarNavVectorEnv(BatchEnv):
         self.robots = np.zeros((5, n))  # x, y, heading, speeds of the left and the right wheel
         self.goals, self.centres = np.zeros((2, n)), np.zeros((2, world.OBSTACLES, n))
         self.radii = np.zeros((world.OBSTACLES, n))
-        self._reached = np.zeros(n, np.bool_)
+        self._reached, self._touched = np.zeros(n, np.bool_), np.zeros(n, np.bool_)
         self._along = np.empty((world.OBSTACLES, world.RAYS, n))
         self._inside, self._hit = np.empty_like(self._along), np.empty(self._along.shape, np.bool_)
 
@@ -43,7 +43,7 @@ class LidarNavVectorEnv(BatchEnv):
         layout = draw_layout(generator)
         self.robots[:2, slot], self.robots[2, slot], self.robots[3:, slot] = layout.start, layout.heading, 0.0
         self.goals[:, slot], self.centres[:, :, slot], self.radii[:, slot] = layout.goal, layout.centres.T, layout.radii
-        self._reached[slot] = False
+        self._reached[slot] = self._touched[slot] = False
 
     def _advance(self, actions: Any) -> tuple[Floats, Bools]:
         commands = np.clip(np.asarray(actions, np.float64).reshape(self.num_envs, 2).T, -1.0, 1.0) * world.FASTEST
@@ -53,25 +53,29 @@ class LidarNavVectorEnv(BatchEnv):
         right = right + world.FOLLOWS * (commands[1] - right)
         forward, turn = (right + left) / 2 * world.DT, (right - left) / world.TRACK * world.DT
         middle = heading + turn / 2
-        x, y = x + forward * np.cos(middle), y + forward * np.sin(middle)
+        x, y, self._touched = self._pushed_out(x + forward * np.cos(middle), y + forward * np.sin(middle))
         self.robots = np.stack([x, y, heading + turn, left, right])
         distance = self._distance()
-        self._reached, hit = distance < world.GOAL, self._collides()
-        reward = world.PROGRESS * (before - distance) - world.STEP_COST
-        reward = reward + world.BONUS * self._reached - world.PENALTY * hit
-        return reward, self._reached | hit
+        self._reached = distance < world.GOAL
+        reward = world.PROGRESS * (before - distance) - world.STEP_COST + world.BONUS * self._reached
+        return reward - world.PENALTY * self._touched, self._reached.copy()
 
     def _distance(self) -> Floats:
         dx, dy = self.goals - self.robots[:2]
         distance: Floats = np.sqrt(dx * dx + dy * dy)
         return distance
 
-    def _collides(self) -> Bools:
-        x, y = self.robots[:2]
-        walls: Bools = np.maximum(np.abs(x), np.abs(y)) > world.HALF - world.ROBOT
-        away = (self.centres[0] - x) ** 2 + (self.centres[1] - y) ** 2
-        circles: Bools = (away < (self.radii + world.ROBOT) ** 2).any(0)
-        return walls | circles
+    def _pushed_out(self, x: Floats, y: Floats) -> tuple[Floats, Floats, Bools]:
+        """See `lidar_nav.pushed_out`."""
+        dx, dy = x - self.centres[0], y - self.centres[1]
+        away = np.sqrt(dx * dx + dy * dy)
+        inside = away < self.radii + world.ROBOT
+        lacking = np.where(inside, (self.radii + world.ROBOT + world.SKIN) / np.maximum(away, world.SKIN) - 1, 0.0)
+        x, y = x + (lacking * dx).sum(0), y + (lacking * dy).sum(0)
+        limit = world.HALF - world.ROBOT
+        walled = np.maximum(np.abs(x), np.abs(y)) > limit
+        touched: Bools = walled | inside.any(0)
+        return np.clip(x, -limit, limit), np.clip(y, -limit, limit), touched
 
     def _observe(self) -> Observation:
         x, y, heading, left, right = self.robots
@@ -85,9 +89,11 @@ class LidarNavVectorEnv(BatchEnv):
         squared = forward * forward + sideways * sideways
         privileged = np.empty((6 + 3 * world.OBSTACLES, self.num_envs))
         privileged[:6] = x / world.HALF, y / world.HALF, cos, sin, ahead / world.HALF, aside / world.HALF
-        order = np.argsort(np.sqrt(squared) - self.radii, axis=0, kind="stable")
-        for column, values in enumerate((forward, sideways, self.radii)):
-            privileged[6 + column :: 3] = np.take_along_axis(values, order, 0) / world.HALF
+        away = np.sqrt(squared)
+        edge = away - self.radii
+        order, near = np.argsort(edge, axis=0, kind="stable"), world.ROBOT / np.maximum(edge, world.ROBOT)
+        for column, values in enumerate((forward / away, sideways / away, near)):
+            privileged[6 + column :: 3] = np.take_along_axis(values, order, 0)
         speed, turning = (right + left) / 2, (right - left) / world.TRACK
         circles = self._circles(forward, sideways, squared - self.radii * self.radii)
         return {
@@ -115,7 +121,9 @@ class LidarNavVectorEnv(BatchEnv):
         return nearest
 
     def _info(self) -> dict[str, Any]:
-        return {"is_success": self._reached.copy(), "_is_success": np.ones(self.num_envs, np.bool_)}
+        given = np.ones(self.num_envs, np.bool_)
+        reached, touched = self._reached.copy(), self._touched.copy()
+        return {"is_success": reached, "_is_success": given, "touched": touched, "_touched": given.copy()}
 
     def _single(self) -> LidarNavEnv:
         return LidarNavEnv(render_mode="rgb_array")

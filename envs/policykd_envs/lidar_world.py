@@ -22,6 +22,7 @@ MARGIN = 0.4  # between an obstacle and the border of its cell
 SMALLEST, LARGEST = 0.25, 0.5  # radii of obstacles
 PLACES = 0.45  # start and goal lie this far from the middle of their cell at most, in x and in y
 ROBOT, GOAL = 0.2, 0.3  # radii: of the robot, and within which its centre is at the goal
+SKIN = 1e-6  # how far off the robot comes to stand from an obstacle that it ran into
 RANGE = 4.0  # of the lidar
 
 DT = 0.1
@@ -31,7 +32,8 @@ LAG = 0.2  # time constant with which a wheel follows its command
 FOLLOWS = 1 - math.exp(-DT / LAG)  # the share of a difference made up in one step
 FASTEST_TURN = 2 * FASTEST / TRACK
 
-PROGRESS, STEP_COST, BONUS, PENALTY = 1.0, 0.01, 5.0, 10.0  # reward: for a metre, a step, the goal, a collision
+PROGRESS, STEP_COST = 1.0, 0.01  # reward: for a metre, less for a step
+BONUS, PENALTY = 5.0, 0.2  # for the goal, less for a step that touches something
 MAX_STEPS = 200
 
 DIAGONAL = 2 * math.sqrt(2) * HALF
@@ -66,8 +68,8 @@ def draw_layout(generator: np.random.Generator) -> Layout:
 
 def observation_space() -> Any:
     """See docs/environments.md; every entry is float32."""
-    known = [1.0] * 4 + [3.0] * 2 + [3.0, 3.0, 1.0] * OBSTACLES
-    least = [-1.0] * 4 + [-3.0] * 2 + [-3.0, -3.0, 0.0] * OBSTACLES
+    known = [1.0] * 4 + [3.0] * 2 + [1.0] * 3 * OBSTACLES
+    least = [-1.0] * 4 + [-3.0] * 2 + [-1.0, -1.0, 0.0] * OBSTACLES
     return spaces.Dict(
         {
             "lidar": spaces.Box(0.0, 1.0, (RAYS,), np.float32),
