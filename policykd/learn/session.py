@@ -157,6 +157,8 @@ def _resumed(
     if config.gate.most_episodes == "auto":  # of a run of version 0.1.0, which did not know this key
         most = max(GATE_MOST, config.gate.least_episodes)
         config = config.model_copy(update={"gate": config.gate.model_copy(update={"most_episodes": most})})
+    if config.data.weighting == "auto":  # the same
+        config = config.model_copy(update={"data": config.data.model_copy(update={"weighting": "none"})})
     return Session(config, teacher, spec, folder, work, facts)
 
 

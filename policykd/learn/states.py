@@ -97,6 +97,7 @@ class LearningState:
         self.family, origin = subset(self.family, keep)
         self.learner = self.learner.replaced(self.family, origin, carried)
         self.learner.loss = self.learner.loss.among(sorted(keep))
+        self.progress = [self.progress[member] for member in sorted(keep)] if self.progress else []
 
     def rows(self, observation: Array) -> Array:
         """[M, O] what is kept of the environment's packed observations [M, *shape]: features, or bytes of images."""

@@ -39,7 +39,7 @@ def session(folder: Path, teacher: Teacher | None = None, **config: Any) -> Sess
         "teacher_returns": (1 + 0.02 * rng.standard_normal(EPISODES)).tolist(),
         "random_returns": (0.02 * rng.standard_normal(EPISODES)).tolist(),
     }
-    settings = Config.model_validate({"gate": {"keep": 0.99}, "search": {}, **config})
+    settings = Config.model_validate({"gate": {"keep": 0.99}, "search": {}, "data": {"weighting": "none"}, **config})
     work = Work(NullTracker(), NeverStop())
     return Session(settings, teacher or cartpole(), EnvSpec("CartPole-v1"), RunFolder(folder), work, baseline)
 

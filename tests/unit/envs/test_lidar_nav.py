@@ -177,7 +177,9 @@ def test_the_bumper_by_hand(robot, touches, stands):
     assert (terminated, truncated, info) == (False, False, {"is_success": False, "touched": touches})
     assert env.robot[:2] == pytest.approx(stands, abs=1e-5)
     assert env.robot[3:] == (0.6, 0.6)
-    assert reward == pytest.approx(before - math.hypot(stands[0] + 3, stands[1]) - 0.01 - world.PENALTY * touches, abs=1e-5)
+    assert reward == pytest.approx(
+        before - math.hypot(stands[0] + 3, stands[1]) - 0.01 - world.PENALTY * touches, abs=1e-5
+    )
     many = gymnasium.make_vec("LidarNav-v0", num_envs=1).unwrapped
     many.reset(seed=0)
     many.robots[:, 0], many.goals[:, 0] = robot, env.layout.goal

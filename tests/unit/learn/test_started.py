@@ -73,7 +73,7 @@ def test_no_student_there(teacher, tmp_path) -> None:
         (["student.start=x", "student.seeds=2"], "set student.seeds to 1"),
         (["student.start=x", "student.kind=gru"], "only students of kind mlp start from another one"),
         (["compress.int8=aware", "student.kind=gru"], "only students of kind mlp have weights of 8 bits"),
-        (["compress.int8=after", "search.max_bytes=4000"], "belong to `policykd distill`"),
+        (["compress.int8=after", "search.max_bytes=4000"], "belong to a distillation of one family"),
     ],
 )
 def test_combinations_are_refused_as_they_are_read(overrides, line) -> None:
