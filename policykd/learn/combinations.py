@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from policykd.learn.augment import refuse_augment
+from policykd.learn.labels import asides
 from policykd.loss.terms import refuse_undefined
 from policykd.loss.weighting import weigh_by
 from policykd.spine.config.schema import Config
@@ -21,6 +22,7 @@ def refuse_combinations(config: Config, teacher: Teacher) -> None:
     if config.data.weighting != "auto":
         weigh_by(config.data.weighting, teacher.distribution)
     refuse_undefined(config.loss.kind, teacher.distribution)
+    asides(config, teacher)
     if config.augment.active:
         view = View.of(config.student.keys, teacher.observation_space, teacher.packing)
         plain = not (teacher.recurrent or config.student.wrappers or config.student.keys)

@@ -98,7 +98,7 @@ def no_states(session: Session, rows: Rows) -> dict[str, Tensor]:
 
 def _round(session: Session, states: dict[str, NDArray[Any]]) -> dict[str, Tensor]:
     """What one round of collection gives of these states, which nobody of this run drove."""
-    extra = beside(session.config, session.teacher, states["params"], 0)
+    extra = beside(session.config, session.teacher, states["params"], states["observation"], 0)
     columns = states if extra is None else {**states, "beside": extra}
     nobody = np.full(len(states["params"]), TEACHER, np.int32)
     found = {**columns, "actor": nobody, "returns": np.zeros(0), "slot": np.zeros(0, np.int64)}

@@ -16,9 +16,11 @@ from policykd.data.dataset import Dataset
 from policykd.data.records import RecordDataset
 from policykd.data.sequences import SequenceDataset
 from policykd.evaluation.agreement import agreement
+from policykd.learn.aside import Aside
 from policykd.learn.augment import Augment
 from policykd.learn.families import AnyFamily, dataset_of, family_of, student_of, student_with
 from policykd.learn.held_out import HeldOut, held_rows
+from policykd.learn.labels import asides
 from policykd.learn.selection import Selection
 from policykd.learn.session import Session
 from policykd.learn.targets import family_loss
@@ -251,6 +253,9 @@ def start(session: Session, specs: Sequence[MemberSpec] | None = None, rounds: i
         return LearningState(session, family, TreeFitter(family, loss), dataset, plain, Selection())
     int8 = config.compress.int8 == "aware"
     learner = Learner(family, loss, config.update, rounds or config.rollout.rounds, int8=int8)
+    if config.aside.active:
+        assert isinstance(family, Family)
+        learner.aside = Aside(family, asides(config, teacher))
     if config.augment.active:
         learner.augment = Augment(config.augment, session.view.packing, teacher)
     normaliser = None

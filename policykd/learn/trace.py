@@ -8,7 +8,7 @@ from torch import Tensor
 
 from policykd.learn.session import Session
 from policykd.learn.states import Fresh, LearningState
-from policykd.learn.update import UpdateMetrics
+from policykd.learn.update import Learner, UpdateMetrics
 from policykd.rollout.schedules import beta_schedule
 from policykd.students.spec import MemberSpec
 
@@ -34,6 +34,9 @@ def trace_round(
         values["teacher/entropy"] = float(session.teacher.distribution.entropy(visited["params"][:4096]).mean())
     if config.data.dir is None:
         values |= _rollout(session, state, index)
+    if isinstance(state.learner, Learner) and state.learner.aside is not None:
+        for head, parts in state.learner.aside.unexplained.items():
+            values |= {f"aside/{head}{name}": value for name, value in zip(names, parts.tolist(), strict=True)}
     if state.held.losses:
         values["loss/held_out"] = state.held.losses[-1]
     for curve, of_members in (("agreement/student_states", fresh.agreement), ("loss/validation", fresh.loss)):

@@ -14,6 +14,7 @@ from policykd.compress.int8 import quantise_
 from policykd.data.dataset import Dataset
 from policykd.data.records import RecordDataset
 from policykd.data.sequences import Chunks, SequenceDataset
+from policykd.learn.aside import Aside
 from policykd.learn.augment import Augment
 from policykd.loss.lean import slope_of
 from policykd.loss.losses import Loss
@@ -61,6 +62,7 @@ class Learner:
         self._passes: Passes | None = None
         self._through_time: GruPasses | None = None
         self.augment: Augment | None = None
+        self.aside: Aside | None = None
 
     def learning_rate(self, update: int) -> float:
         """Linear from the first to the last update of the run."""
@@ -80,6 +82,8 @@ class Learner:
         if isinstance(dataset, SequenceDataset):
             assert isinstance(self.family, GruFamily)
             dataset.remember(self.family)
+        if self.aside is not None:
+            self.aside.begin(dataset.params, round_index)
         first = round_index * n
         marks = {n * (k + 1) // _CHECKS - 1 for k in range(_CHECKS)}
         total = torch.zeros(len(self.family), device=self.family.device)
@@ -119,7 +123,8 @@ class Learner:
     def state(self) -> dict[str, Tensor]:
         """Weights and optimizer state, enough to continue bit for bit."""
         names = dict(zip(("exp_avg", "exp_avg_sq"), self._moments, strict=True))
-        return {"flat": self._weights, "step": self._steps.reshape(1), **names}
+        aside = {} if self.aside is None else self.aside.state()
+        return {"flat": self._weights, "step": self._steps.reshape(1), **names, **aside}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """The inverse of `state`."""
@@ -128,6 +133,8 @@ class Learner:
         self._steps.copy_(state["step"].reshape(()))
         for moment, name in zip(self._moments, ("exp_avg", "exp_avg_sq"), strict=True):
             moment.copy_(state[name])
+        if self.aside is not None:
+            self.aside.load_state(state)
 
     def _updates(
         self, dataset: Dataset | SequenceDataset, index: Tensor, generator: torch.Generator
@@ -145,7 +152,7 @@ class Learner:
     def _stretch(self, inputs: Tensor, params: Tensor) -> Callable[[int], Tensor]:
         """What makes the gradient of mini-batch k of these [U, B, O], labels [U, B, P], and gives its loss [S]."""
         assert isinstance(self.family, Family)
-        if self.family.device.type != "cpu":
+        if self.family.device.type != "cpu" or self.aside is not None:
             return lambda k: self._slope(inputs[k], params[k])
         batch = inputs.shape[1]
         if self._passes is None or self._passes.means.shape[1] != batch:
@@ -167,7 +174,8 @@ class Learner:
         assert isinstance(family, Family)
         student = family.forward_saving(inputs, saved)
         loss, gradient = self.loss.with_gradient(family.distribution, teacher, student)
-        family.backward(gradient.div_(len(inputs)), saved)
+        pull = None if self.aside is None else self.aside.pull(teacher, saved)
+        family.backward(gradient.div_(len(inputs)), saved, pull)
         return loss.mean(-1)
 
     def _along(self, chunks: Chunks) -> Callable[[int], Tensor]:
@@ -235,6 +243,9 @@ class Learner:
             self._norms = family.member_grad_norms()
             family.scale_member_grads((self._config.max_grad_norm / self._norms.clamp(min=1e-12)).clamp(max=1.0))
         _adam(self._weights, family.grad, self._moments, self._steps, self.learning_rate(update))
+        if self.aside is not None:
+            own = self.aside
+            _adam(own.flat, own.grad, own.moments, self._steps - 1, self.learning_rate(update))
         self._show()
 
     def _show(self) -> None:

@@ -8,7 +8,7 @@ that touches it is zero. The backward pass is written by hand (two batched produ
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -103,11 +103,15 @@ class Family:
         """As `forward`, and appends each group's layer inputs to `saved` for `backward`."""
         return self._with_log_std(self._run(inputs, saved))
 
-    def backward(self, d_params: Tensor, saved: list[list[Tensor]]) -> None:
-        """Overwrites `grad` with the gradient of a loss whose gradient by the parameters is d_params [S, B, P]."""
+    def backward(
+        self, d_params: Tensor, saved: list[list[Tensor]], pull: Sequence[Mapping[int, Tensor]] | None = None
+    ) -> None:
+        """Overwrites `grad` with the gradient of a loss whose gradient by the parameters is d_params [S, B, P]; and by
+        the hidden layers of each group, where `pull` names some, [G, B, H]."""
         if self._n_log_std:
             torch.sum(d_params[..., self.n_means :], dim=1, keepdim=True, out=self.d_log_std)
-        for group, layers in zip(self.groups, saved, strict=True):
+        pulls = pull or [{}] * len(saved)
+        for group, layers, beside in zip(self.groups, saved, pulls, strict=True):
             delta = d_params[group.members, :, : self.n_means].contiguous()
             for k in reversed(range(len(layers))):
                 x = layers[k]
@@ -115,6 +119,8 @@ class Family:
                 torch.sum(delta, dim=1, keepdim=True, out=group.d_biases[k])
                 if k:
                     delta = torch.bmm(delta, group.weights[k].transpose(1, 2))
+                    if k in beside:
+                        delta.add_(beside[k])
                     if self.activation == "tanh":
                         delta.addcmul_(delta * x, x, value=-1.0)
                     else:

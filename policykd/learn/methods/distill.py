@@ -119,8 +119,14 @@ def _collect(session: Session, state: LearningState, index: int, shown: tuple[in
         stored = tables(rollout, label(rollout, session.teacher, work), state.rows)
         if config.data.held_out:
             stored["env"] = np.nonzero(rollout.acting)[1].astype(np.int32)
-        extra = beside(config, session.teacher, stored["params"], index)
+        extra = beside(config, session.teacher, stored["params"], _by_teacher(rollout), index)
         return stored if extra is None else {**stored, "beside": extra}
+
+
+def _by_teacher(rollout: Rollout) -> Array:
+    """What the teacher saw of real decisions [M, *O], in the order of `_tables`."""
+    seen, keep = rollout.observation if rollout.truth is None else rollout.truth, rollout.acting.reshape(-1)
+    return seen.reshape(len(keep), *seen.shape[2:])[keep]
 
 
 def _tables(rollout: Rollout, params: NDArray[np.float32], rows: Rows) -> dict[str, NDArray[Any]]:

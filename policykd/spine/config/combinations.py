@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from policykd.spine.config.aside import AsideConfig
 from policykd.spine.config.augment import AugmentConfig
 from policykd.spine.config.compress import CompressConfig
 from policykd.spine.config.data import DataConfig
@@ -97,3 +98,18 @@ def refuse_compression(student: StudentConfig, compress: CompressConfig, *, seve
             "student.start and compress belong to a distillation of one family: a search, a chain of students and one "
             "student of several tasks make others; leave them out"
         )
+
+
+def refuse_aside(student: StudentConfig, aside: AsideConfig, elsewhere: str | None) -> None:
+    """Raises ValueError where there is no hidden layer of one family to learn aside with."""
+    if not aside.active:
+        return
+    depths = student.depth if isinstance(student.depth, list) else [student.depth]
+    if student.kind != "mlp" or 0 in depths:
+        what = f"kind {student.kind}" if student.kind != "mlp" else "depth 0"
+        raise ValueError(f"aside: only an mlp with hidden layers learns aside, and this is of {what}: leave aside out")
+    if elsewhere:
+        raise ValueError(f"aside: nothing is learned aside {elsewhere}: leave it out")
+    if aside.pairs != "auto" and max(ours for _, ours in aside.pairs) > min(depths):
+        deepest = max(ours for _, ours in aside.pairs)
+        raise ValueError(f"aside.pairs names the student's layer {deepest}, and it has {min(depths)}: name one of them")

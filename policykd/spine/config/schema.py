@@ -10,8 +10,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from policykd.spine.config.aside import AsideConfig
 from policykd.spine.config.augment import AugmentConfig
 from policykd.spine.config.combinations import (
+    refuse_aside,
     refuse_augmented_sequences,
     refuse_compression,
     refuse_held_out,
@@ -89,6 +91,7 @@ class Config(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     gate: GateConfig = GateConfig()
     augment: AugmentConfig = AugmentConfig()
+    aside: AsideConfig = AsideConfig()
     robust: RobustConfig = RobustConfig()
     tasks: list[TaskConfig] = []
     """Further tasks that the same student learns, each with its teacher in its environment."""
@@ -114,6 +117,7 @@ class Config(Section):
         refuse_augmented_sequences(self.student, self.augment, together=bool(self.tasks))
         elsewhere = "in a search" if self.search is not None else ("with several tasks" if self.tasks else None)
         refuse_held_out(self.student, self.data, self.update.patience, elsewhere)
+        refuse_aside(self.student, self.aside, elsewhere or ("with data.dir" if self.data.dir is not None else None))
         refuse_offline(self.data, self.rollout, self.robust, self.loss)
         several = self.search is not None or bool(self.tasks) or self.progressive.on
         refuse_compression(self.student, self.compress, several=several)

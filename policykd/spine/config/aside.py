@@ -1,0 +1,37 @@
+"""The section `aside`: what else of the teacher a student learns while it learns to act (docs/methods/layerwise.md)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from policykd.spine.config.section import Section
+
+Layer = Annotated[int, Field(ge=1, le=64)]
+Pair = Annotated[list[Layer], Field(min_length=2, max_length=2)]
+
+
+class AsideConfig(Section):
+    """Linear heads on the student's hidden layers, which are gone when it is done."""
+
+    value: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    """Weight of the teacher's value of a state, read off the student's last hidden layer."""
+    hints: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    """Weight of the teacher's hidden activations, read off the student's."""
+    pairs: Literal["auto"] | Annotated[list[Pair], Field(min_length=1)] = "auto"
+    """Which: [[layer of the teacher, layer of the student], ...], from 1 on; auto: the middle one of both."""
+    hint_rounds: Annotated[int, Field(ge=0)] = 0
+    """Rounds over which the weight of hints falls to 0; 0: it stays."""
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is learned aside."""
+        return self.value > 0 or self.hints > 0
+
+    @model_validator(mode="after")
+    def _hints_are_wanted(self) -> Self:
+        if not self.hints and (self.pairs != "auto" or self.hint_rounds):
+            name = "pairs" if self.pairs != "auto" else "hint_rounds"
+            raise ValueError(f"{name} has no effect without hints: set aside.hints, or leave it out")
+        return self
