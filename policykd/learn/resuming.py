@@ -54,7 +54,8 @@ def restore(session: Session, last: int | None = None) -> LearningState | None:
     state.held.losses = list(facts.get("held", []))
     state.held.best = values["held.best"].to(state.family.device) if "held.best" in values else None
     done = facts["round"] if last is None else min(facts["round"], last)
-    if done + 1 < session.config.rollout.rounds:  # else the data has done its work
+    ended = state.held.over(session.config.update.patience)
+    if done + 1 < session.config.rollout.rounds and not ended:  # else the data has done its work
         load_shards(session, state, done)
     state.rounds_done, state.timesteps = done + 1, facts["timesteps"]
     session.work.seconds.update(facts["seconds"])

@@ -27,6 +27,7 @@ from policykd.learn.targets import family_loss
 from policykd.learn.trees import TreeFitter
 from policykd.learn.update import Learner
 from policykd.learn.warm import begin_from
+from policykd.loss.losses import Loss
 from policykd.rollout.kernels import Members
 from policykd.rollout.recurrent import GruMembers
 from policykd.rollout.trees import TreeMembers
@@ -165,7 +166,7 @@ class LearningState:
         if not self.held.inputs:
             return
         members = [lambda x, m=m: self._params(m, x) for m in range(len(self.family))]
-        self.held.judge(self.learner.loss, self.family.distribution, members, self.family.flat)
+        self.held.judge(self._measure, self.family.distribution, members, self.family.flat)
 
     def student_of(self, round_index: int, member: int) -> Student:
         """The member as it was after a judged round."""
@@ -225,8 +226,13 @@ class LearningState:
                 own = self._params(index, inputs[rows])
             distribution = self.family.distribution
             agreements.append(agreement(self.session.teacher, labels[rows, : distribution.n_params], own))
-            losses.append(float(self.learner.loss.among([index])(distribution, labels[rows], own).mean()))
+            losses.append(float(self._measure.among([index])(distribution, labels[rows], own).mean()))
         return Fresh(agreements, losses)
+
+    @property
+    def _measure(self) -> Loss:
+        """The configured loss before any progress: one yardstick for all rounds, whatever each of them learns by."""
+        return family_loss(self.session.config.loss, self.family.specs, masked=self.session.teacher.masked)
 
     def _measured(self, rows: Tensor) -> Normaliser:
         if isinstance(self.dataset, RecordDataset):

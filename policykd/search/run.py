@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from pydantic import ValidationError
+
 from policykd.learn.defaults import refuse_shared_seeds
 from policykd.learn.proof import Proved
 from policykd.learn.robustness import robustness
@@ -47,7 +49,10 @@ def shrink_config(config: Config) -> Config:
     gate = config.gate if config.gate.keep is not None else config.gate.model_copy(update={"keep": KEEP})
     config = config.model_copy(update={"gate": gate, "search": config.search or SearchConfig()})
     refuse_shared_seeds(config, max(LADDER[-1], config.evaluate.select_episodes))
-    return config
+    try:  # what makes no sense in a search: now it says that it is one
+        return Config.model_validate(config.model_dump())
+    except ValidationError as error:
+        raise InputError(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from error
 
 
 def with_grid(task: Task) -> Task:

@@ -68,10 +68,19 @@ def refuse_augmented_sequences(student: StudentConfig, augment: AugmentConfig, *
         raise ValueError("augment: one student of several tasks is not augmented: leave it out, or use one task")
 
 
-def refuse_held_out(student: StudentConfig, data: DataConfig, patience: int | None, elsewhere: str | None) -> None:
-    """Raises ValueError where nothing can be held out (`elsewhere` says where), or nothing is and it is waited for."""
+def refuse_patience(data: DataConfig, loss: LossConfig, patience: int | None) -> None:
+    """Raises ValueError where patience waits for what is not there, or would end a run before its last rounds."""
     if patience is not None and not data.held_out:
         raise ValueError(f"update.patience {patience}: it waits for the loss on held-out states: set data.held_out")
+    if patience is not None and loss.hard_rounds:
+        raise ValueError(
+            f"update.patience {patience}: a run that ends early never comes to the {loss.hard_rounds} loss.hard_rounds "
+            "at its end, which the held-out loss does not measure either: leave one of the two out"
+        )
+
+
+def refuse_held_out(student: StudentConfig, data: DataConfig, elsewhere: str | None) -> None:
+    """Raises ValueError where nothing can be held out; `elsewhere` says where."""
     if student.kind == "gru":
         elsewhere = "with a gru, which learns whole sequences"
     if student.kind == "tree":

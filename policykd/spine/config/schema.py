@@ -19,6 +19,7 @@ from policykd.spine.config.combinations import (
     refuse_held_out,
     refuse_misfits,
     refuse_offline,
+    refuse_patience,
 )
 from policykd.spine.config.compress import CompressConfig
 from policykd.spine.config.data import DataConfig, UpdateConfig
@@ -116,7 +117,8 @@ class Config(Section):
         refuse_misfits(self.student, self.data, self.loss, searching=self.search is not None)
         refuse_augmented_sequences(self.student, self.augment, together=bool(self.tasks))
         elsewhere = "in a search" if self.search is not None else ("with several tasks" if self.tasks else None)
-        refuse_held_out(self.student, self.data, self.update.patience, elsewhere)
+        refuse_patience(self.data, self.loss, self.update.patience)
+        refuse_held_out(self.student, self.data, elsewhere)
         refuse_aside(self.student, self.aside, elsewhere or ("with data.dir" if self.data.dir is not None else None))
         refuse_offline(self.data, self.rollout, self.robust, self.loss)
         several = self.search is not None or bool(self.tasks) or self.progressive.on

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -10,7 +12,8 @@ from policykd.learn.held_out import HeldOut, held_rows
 from policykd.loss.distributions import Categorical
 from policykd.loss.losses import Loss
 from policykd.spine.config.load import load_config
-from policykd.spine.errors import InputError
+from policykd.spine.errors import InputError, Interrupted
+from tests.support.runs import StopsBehind
 
 
 def test_whole_environments_are_held_out_and_others_in_each_round() -> None:
@@ -52,10 +55,38 @@ def test_a_run_ends_early_with_a_student_of_its_best_round(tmp_path) -> None:
     assert (run.folder / "student.safetensors").is_file()
 
 
+SHORT = ["rollout.timesteps=3000", "update.n_updates=20", "evaluate.episodes=2", "evaluate.select_episodes=2"]
+
+
+def test_rounds_are_compared_by_one_loss_whatever_each_learns_by(tmp_path, monkeypatch) -> None:
+    by, judge = list[Loss](), HeldOut.judge
+    monkeypatch.setattr(HeldOut, "judge", lambda held, loss, *rest: (by.append(loss), judge(held, loss, *rest)))
+    changing = ["loss.temperature=4", "loss.alpha=0.5", "loss.adapt=both", "loss.hard_rounds=1", "data.held_out=0.3"]
+    policykd.distill(load_config(None, [*SHORT, *changing, "rollout.rounds=3"]), out=tmp_path / "run")
+    assert by == [Loss(temperature=4.0, alpha=0.5)] * 3
+
+
+def test_a_step_that_ended_early_is_not_done_again(tmp_path) -> None:
+    destroyed = ["data.held_out=0.3", "update.patience=1", "update.learning_rate=1.0", "update.final_learning_rate=1.0"]
+    chain = [
+        "progressive.steps=[16]",
+        "student.width=6",
+        "rollout.rounds=8",
+        "rollout.n_envs=4",
+        "update.n_updates=100",
+    ]
+    config, out = load_config(None, [*SHORT, "update.n_updates=100", *destroyed, *chain]), tmp_path / "run"
+    with pytest.raises(Interrupted):
+        policykd.distill(config, out=out, stop=StopsBehind(out / "checkpoints/shard-0000.safetensors"))
+    assert json.loads((out / "steps/1/checkpoints/latest.json").read_text())["round"] < 7, "it did not end early"
+    assert policykd.resume(out).result["progressive"]["steps"][0]["width"] == 16
+
+
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
         (["update.patience=2"], "set data.held_out"),
+        (["update.patience=2", "data.held_out=0.1", "loss.hard_rounds=1"], "never comes to the 1 loss.hard_rounds"),
         (["data.held_out=0.1", "student.kind=gru"], "with a gru, which learns whole sequences"),
         (["data.held_out=0.1", "search.attempts=1"], "not there in a search"),
     ],
