@@ -14,7 +14,7 @@ from policykd.teachers.base import Teacher
 
 def refuse_combinations(config: Config, teacher: Teacher) -> None:
     """Raises InputError with the reason and the alternative."""
-    others = {"shrink": config.search, "collect": config.collect, "tune": config.tune}
+    others = {"shrink": config.search, "collect": config.collect, "tune": config.tune, "finetune": config.finetune}
     command = next((name for name, section in others.items() if section is not None), None)
     for name, on in (("progressive", config.progressive.on), ("tasks", bool(config.tasks))):
         if on and command is not None:  # which that command has set, behind the back of the schema

@@ -9,7 +9,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from policykd import api
+from policykd import api, studies
 from policykd.learn.judge import Judging
 from policykd.spine.config.load import load_config
 from policykd.spine.errors import ConfigError, InputError, Interrupted
@@ -69,3 +69,13 @@ def test_other_commands_refuse_several_tasks(tmp_path: Path) -> None:
         api.shrink(load_config("methods/multitask"), out=tmp_path / "run")
     with pytest.raises(InputError, match="progressive: policykd shrink has no use for it"):
         api.shrink(load_config("methods/self_distillation"), out=tmp_path / "run")
+
+
+def test_finetune_refuses_chains_and_tasks_instead_of_ignoring_them(tmp_path: Path) -> None:
+    own = ["finetune.start=random", "student.width=4"]
+    for key, words in (
+        ("tasks", ['tasks=[{teacher: "builtin:lunarlander"}]']),
+        ("progressive", ["progressive.generations=2"]),
+    ):
+        with pytest.raises(InputError, match=f"{key}: policykd finetune has no use for it"):
+            studies.finetune(None, load_config(None, [*own, *words]), out=tmp_path / "no")
