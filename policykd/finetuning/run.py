@@ -18,6 +18,7 @@ from policykd.learn.run import STUDENT, Run, Task, conclude, signed
 from policykd.learn.session import Session
 from policykd.learn.states import start
 from policykd.spine.artifact import save_artifact
+from policykd.spine.config.compress import CompressConfig
 from policykd.spine.config.finetune import FinetuneConfig
 from policykd.spine.config.load import load_config
 from policykd.spine.config.schema import Config
@@ -47,6 +48,9 @@ def finetune_config(config: Config, student: str | Path | None = None, live_teac
         )
     if config.robust.collect:
         raise InputError("robust.collect: policykd finetune of this version learns undisturbed: leave it out")
+    if config.compress != CompressConfig() or config.student.start is not None:
+        name = "student.start" if config.student.start is not None else "compress"
+        raise InputError(f"{name}: a setting of policykd distill, of no use to finetune: leave it out")
     if source is not None:
         config = _with_student(config, source, live_teacher)
     place = None if source is None else str(Path(source).absolute())
@@ -95,7 +99,7 @@ def first_student(session: Session) -> MlpStudent:
     assert settings is not None
     given = None if settings.student is None else refuse_student(load_student(settings.student), settings.student)
     if given is not None and settings.start == "student":
-        return replace(given, provenance={})
+        return replace(given, provenance={}, scales=())  # weights that move are no whole numbers of 8 bits
     state = start(session)
     if given is not None:
         state.settle(given.normaliser)
@@ -119,6 +123,8 @@ def _with_student(config: Config, source: str, live_teacher: bool) -> Config:
                 "which with --teacher"
             )
         update: dict[str, Any] = {name: getattr(run, name) for name in _OF_RUN if name not in said}
+        if "student" in update:  # which has begun already, wherever that was
+            update["student"] = run.student.model_copy(update={"start": None})
         if "env" in said and not config.env.kwargs and config.env.id in (None, run.env.id):
             given = config.env.model_dump(exclude_unset=True)
             update["env"] = run.env.model_copy(update=given)

@@ -27,6 +27,6 @@ def _states(session: Session) -> Tensor:
     """Features [M, O] of the states that the last round visited, or of all that lay ready."""
     if session.config.data.dir is not None:
         return stored_states(session, session.view.features)["observation"]
-    last = session.folder.load_shard(session.config.rollout.rounds - 1)
-    assert last is not None  # it stays until the run ends
+    last = session.folder.load_shard(max(session.folder.shards))  # with update.patience not that of the last round
+    assert last is not None  # they stay until the run ends
     return torch.from_numpy(last["observation"])

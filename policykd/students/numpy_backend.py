@@ -37,7 +37,11 @@ class NumpyStudent:
         self._layers = [(tensors[f"layers.{k}.weight"], tensors[f"layers.{k}.bias"]) for k in range(count)]
         if "weights" in architecture:  # int8, each unit's with a scale
             scales = [tensors[f"layers.{k}.scale"] for k in range(count)]
-            self._layers = [(w * scale, b) for (w, b), scale in zip(self._layers, scales, strict=True)]
+            with np.errstate(over="ignore"):
+                self._layers = [(w * scale, b) for (w, b), scale in zip(self._layers, scales, strict=True)]
+            for k, ((weight, _), scale) in enumerate(zip(self._layers, scales, strict=True)):
+                if not ((scale > 0).all() and np.isfinite(weight).all()):
+                    raise ValueError(f"layers.{k}.scale: expected positive numbers, and weights that are finite")
 
     def seed(self, seed: int) -> None:
         """Seeds the draws of stochastic actions."""

@@ -44,13 +44,26 @@ def space_of(config: Config) -> list[Knob]:
     """The knobs of `tune.space`, or the default ones; InputError for what cannot be tuned, or would be refused."""
     assert config.tune is not None
     if not config.tune.space:
-        return default_space(config)
+        knobs = default_space(config)
+        if not knobs:
+            raise InputError("tune.space: none, and a tree that learns from data.dir has no default: say what is tried")
+        return knobs
     known = {".".join(path) for path in dotted_paths(Config)}
     return [_knob(config, key, entry, known) for key, entry in config.tune.space.items()]
 
 
 def default_space(config: Config) -> list[Knob]:
     """What is worth trying where nothing is said; `config` has no `auto` in what is tried."""
+    knobs = [] if config.student.kind == "tree" else _of_descent(config)
+    if config.data.dir is None:
+        knobs.append(
+            Knob("rollout.beta.schedule", _with(config.rollout.beta.schedule, "first_round", "linear", "exponential"))
+        )
+    return knobs
+
+
+def _of_descent(config: Config) -> list[Knob]:
+    """Of students that follow a loss, as a tree does not."""
     update = config.update
     updates = update.n_updates if isinstance(update.n_updates, int) else 400
     knobs = [
@@ -64,10 +77,6 @@ def default_space(config: Config) -> list[Knob]:
             knobs.append(Knob("loss.temperature", low=0.5, high=4.0, log=True))
     if config.student.kind != "gru":
         knobs.append(Knob("student.activation", _with(config.student.activation, "tanh", "relu")))
-    if config.data.dir is None:
-        knobs.append(
-            Knob("rollout.beta.schedule", _with(config.rollout.beta.schedule, "first_round", "linear", "exponential"))
-        )
     return knobs
 
 

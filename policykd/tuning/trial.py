@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from policykd.learn.finish import finished
 from policykd.learn.methods.distill import distill
 from policykd.learn.run import STUDENT, Task, run_task, signed
 from policykd.learn.session import Session
@@ -56,7 +57,8 @@ def run_trial(session: Session, config: Config, path: Path, watch: Watch) -> End
             watch(index, max(known) if known else None)
 
         distilled = distill(inner, after)
-        save_artifact(inner.folder.path / STUDENT, *signed(inner, distilled.student, {}).to_artifact())
+        student = finished(inner, distilled.student)
+        save_artifact(inner.folder.path / STUDENT, *signed(inner, student, {}).to_artifact())
         best = max(means[distilled.member] for means in distilled.selection.returns.values())
         held = retained(inner, best)
         inner.work.tracker.hparams(config.model_dump(mode="json"), {"select/retention": held})

@@ -82,3 +82,24 @@ def test_a_width_that_follows_from_the_task_is_checked_too(before, tmp_path) -> 
     config = load_config(None, [*LITTLE, f"student.start={before}"], {"teacher": "builtin:pendulum"})
     with pytest.raises(InputError, match="a student of width 8 is narrower"):
         policykd.distill(config, out=tmp_path / "run")
+
+
+def test_rounding_afterwards_finds_the_states_of_a_run_that_ended_early(tmp_path) -> None:
+    early = ["data.held_out=0.5", "update.patience=1", "update.learning_rate=1", "update.final_learning_rate=1"]
+    overrides = [*LITTLE, *early, "rollout.rounds=8", "rollout.n_envs=2", "compress.int8=after"]
+    run = policykd.distill(load_config(None, overrides, {"teacher": "builtin:cartpole"}), out=tmp_path / "run")
+    assert run.result["timesteps"] < 8 * 2 * 20  # it did end early
+    assert isinstance(run.student, MlpStudent) and run.student.scales
+
+
+def test_fine_tuning_of_a_pruned_student_of_8_bits_saves_what_it_proves(before, tmp_path) -> None:
+    words = [*LITTLE, f"student.start={before}", "compress.int8=aware"]
+    small = policykd.distill(load_config("methods/prune", words), out=tmp_path / "small")
+    few = ["finetune.timesteps=60", "finetune.warmup_steps=20", "finetune.batch_size=20", "finetune.n_envs=1"]
+    run = policykd.finetune(small.folder, load_config(None, [*SHORT, *few]), out=tmp_path / "run")
+    again = policykd.load_student(run.folder)
+    assert isinstance(again, MlpStudent) and isinstance(run.student, MlpStudent)
+    for (weight, bias), (proved, own) in zip(again.layers, run.student.layers, strict=True):
+        assert torch.equal(weight, proved) and torch.equal(bias, own)
+    with pytest.raises(InputError, match="compress: a setting of policykd distill, of no use to finetune"):
+        policykd.finetune(small.folder, load_config(None, ["compress.int8=after"]), out=tmp_path / "no")

@@ -106,3 +106,12 @@ def test_nonsense_is_refused_and_leaves_nothing(tmp_path) -> None:
     with pytest.raises(InputError, match="tune: a setting of policykd tune"):
         policykd.distill(load_config(None, ["tune.trials=2"]), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_best_student_has_weights_of_8_bits_where_they_are_asked_for(tmp_path) -> None:
+    little = ["rollout.timesteps=400", "rollout.n_steps=50", "update.n_updates=5", "tune.trials=1"]
+    config = load_config("methods/tuning", [*SHORT, *little, "compress.int8=after"])
+    found = policykd.tune(config, out=tmp_path / "run").folder
+    run = policykd.distill(load_config(str(found / "best.yaml")), out=tmp_path / "again")
+    name = "student.safetensors"
+    assert (run.folder / name).read_bytes() == (found / name).read_bytes()

@@ -81,6 +81,8 @@ def test_the_file_holds_whole_numbers_and_acts_alike(tmp_path: Path) -> None:
         (lambda t, d: t.pop("layers.1.scale"), "has shape nothing, its header says"),
         (lambda t, d: d["architecture"].update(weights="int4"), "is not known to this version"),
         (lambda t, d: d["architecture"].pop("weights"), "its header says nothing"),
+        (lambda t, d: t["layers.0.scale"].fill(-1.0), "layers.0.scale: expected positive numbers"),
+        (lambda t, d: t["layers.0.scale"].fill(1e38), "layers.0.scale: expected positive numbers"),
     ],
 )
 def test_a_file_that_lies_is_refused(change, line, tmp_path: Path) -> None:

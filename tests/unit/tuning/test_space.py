@@ -72,3 +72,10 @@ def test_a_knob_holds_its_own_values_alone() -> None:
     assert not Knob("a", (1,)).holds(True)
     assert Knob("a", low=1, high=2).holds(1.5)
     assert not Knob("a", low=1, high=2).holds("auto")
+
+
+def test_a_tree_has_no_default_setting_that_it_would_refuse_or_not_feel() -> None:
+    student = {"kind": "tree", "leaves": 4}
+    assert [knob.key for knob in space_of(tuned({}, student=student))] == ["rollout.beta.schedule"]
+    with pytest.raises(InputError, match="a tree that learns from data.dir has no default"):
+        space_of(tuned({}, student=student, data={"dir": "somewhere"}))
