@@ -85,6 +85,10 @@ def climbed(candidate: K, judge: Judge[K], demand: Demand, ladder: Sequence[int]
     return "failing"
 
 
+Size = Callable[[K], int]
+"""What a candidate weighs."""
+
+
 @dataclass(frozen=True)
 class Confirmed(Generic[K]):
     """Every attempt in order; the last one passed, or nothing did."""
@@ -97,11 +101,14 @@ class Confirmed(Generic[K]):
         return self.attempts[-1][0] if self.attempts and self.attempts[-1][1].passed else None
 
 
-def confirmed(candidates: Iterable[K], judge: Judge[K], confirm: Confirm[K], demand: Demand) -> Confirmed[K]:
+def confirmed(
+    candidates: Iterable[K], judge: Judge[K], confirm: Confirm[K], demand: Demand, size: Size[K] | None = None
+) -> Confirmed[K]:
     """Confirms the smallest candidate that passes on selection episodes; where that fails, the next larger one on fresh
-    seeds again, in at most `demand.attempts` attempts."""
+    seeds again, in at most `demand.attempts` attempts. By `size`, others as large as one that failed come last: what it
+    lacked they will lack as well, and attempts are few."""
     attempts: list[tuple[K, Attempt]] = []
-    left = iter(candidates)
+    left = list(candidates)
     while len(attempts) < demand.attempts:
         settled = settle(left, judge, demand)
         if settled.passing is None:
@@ -110,4 +117,8 @@ def confirmed(candidates: Iterable[K], judge: Judge[K], confirm: Confirm[K], dem
         attempts.append((settled.passing, confirm(settled.passing, len(attempts), before)))
         if attempts[-1][1].passed:
             break
+        left = left[left.index(settled.passing) + 1 :]
+        if size is not None:
+            failed = size(settled.passing)
+            left.sort(key=lambda candidate: size(candidate) <= failed)  # in their order otherwise
     return Confirmed(attempts)

@@ -127,7 +127,10 @@ class Shrink:
             return found
 
         keys = self._finalists()
-        done = confirmed(keys, self.standing.judge, attempt, self.demand)
+        known = self.standing.candidates
+        done = confirmed(
+            keys, self.standing.judge, attempt, self.demand, lambda key: known[key].student.footprint.params
+        )
         attempts = dict(done.attempts)
         if not attempts:  # nothing passes on selection episodes: the best is tried, and shown
             best_key = max((self.standing.candidates[key] for key in keys), key=self.standing.worth).key

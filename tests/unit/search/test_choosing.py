@@ -117,3 +117,13 @@ def test_no_more_attempts_than_the_error_was_split_among():
     assert len(made) == 1
     confirm, made = attempts()
     assert confirmed([], judge, confirm, DEMAND).attempts == []
+
+
+def test_what_is_as_large_as_a_failure_comes_last():
+    judge, sizes = Judge(a=GOOD, b=GOOD, c=GOOD, d=GOOD), {"a": 5, "b": 5, "c": 9, "d": 9}
+    confirm, made = attempts(False, False, True)
+    found = confirmed(judge.true, judge, confirm, DEMAND, sizes.__getitem__)
+    assert [key for key, *_ in made] == ["a", "c", "d"] and found.chosen == "d"
+    confirm, made = attempts(False, True)
+    confirmed({"a": GOOD, "b": GOOD, "bad": BAD}, Judge(a=GOOD, b=GOOD, bad=BAD), confirm, DEMAND, len)
+    assert [key for key, *_ in made] == ["a", "b"], "where nothing larger passes, one of the same size is tried"
