@@ -122,6 +122,6 @@ def targets_of(config: AsideConfig, depth: int, teacher_sizes: Sequence[int], fi
 
 def pairs_of(config: AsideConfig, depth: int, teacher_depth: int) -> list[tuple[int, int]]:
     """(layer of the teacher, of the student), from 1 on: those named, or the middle one of both, as in FitNets."""
-    if config.pairs == "auto":
+    if config.pairs is None:
         return [((teacher_depth + 1) // 2, (depth + 1) // 2)]
     return [(theirs, ours) for theirs, ours in config.pairs]

@@ -71,7 +71,7 @@ def _sizes(config: Config, teacher: Teacher) -> list[int]:
     if not config.aside.hints:
         return []
     sizes = [layer.shape[-1] for layer in teacher.features(blank)]
-    named = [] if config.aside.pairs == "auto" else [theirs for theirs, _ in config.aside.pairs]
+    named = [theirs for theirs, _ in config.aside.pairs or []]
     if not sizes or max(named, default=1) > len(sizes):
         raise InputError(
             f"aside.pairs: {teacher.info.source} has {len(sizes)} hidden layers"

@@ -31,7 +31,7 @@ def _run(*words, cwd):
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("name", ["cartpole", "pendulum"])
+@pytest.mark.parametrize("name", ["cartpole", pytest.param("pendulum", marks=pytest.mark.slow)])
 def test_an_onnx_file_on_the_command_line(tmp_path, name):
     teacher = load_teacher(f"builtin:{name}")
     model = onnx_of(teacher)

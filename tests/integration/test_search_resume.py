@@ -19,11 +19,10 @@ from policykd import api
 from tests.house.rules import ROOT
 
 DRIVER = ROOT / "tests" / "support" / "killed_search.py"
-_MORE = ("update", "settle again", "episodes of the confirmation", "latest.json/before")
+_MORE = ("frontier.json/after", "update", "settle again", "episodes of the confirmation", "latest.json/before")
 MOMENTS = [
     "rung",
     "confirm",
-    "frontier.json/after",
     *(pytest.param(moment, marks=pytest.mark.slow) for moment in _MORE),
 ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -19,8 +19,8 @@ class AsideConfig(Section):
     """Weight of the teacher's value of a state, read off the student's last hidden layer."""
     hints: Annotated[float, Field(ge=0, le=1000)] = 0.0
     """Weight of the teacher's hidden activations, read off the student's."""
-    pairs: Literal["auto"] | Annotated[list[Pair], Field(min_length=1)] = "auto"
-    """Which: [[layer of the teacher, layer of the student], ...], from 1 on; auto: the middle one of both."""
+    pairs: Annotated[list[Pair], Field(min_length=1)] | None = None
+    """Which: [[layer of the teacher, layer of the student], ...], from 1 on; None: the middle one of both."""
     hint_rounds: Annotated[int, Field(ge=0)] = 0
     """Rounds over which the weight of hints falls to 0; 0: it stays."""
 
@@ -31,7 +31,7 @@ class AsideConfig(Section):
 
     @model_validator(mode="after")
     def _hints_are_wanted(self) -> Self:
-        if not self.hints and (self.pairs != "auto" or self.hint_rounds):
-            name = "pairs" if self.pairs != "auto" else "hint_rounds"
+        if not self.hints and (self.pairs is not None or self.hint_rounds):
+            name = "pairs" if self.pairs is not None else "hint_rounds"
             raise ValueError(f"{name} has no effect without hints: set aside.hints, or leave it out")
         return self

@@ -119,6 +119,6 @@ def refuse_aside(student: StudentConfig, aside: AsideConfig, elsewhere: str | No
         raise ValueError(f"aside: only an mlp with hidden layers learns aside, and this is of {what}: leave aside out")
     if elsewhere:
         raise ValueError(f"aside: nothing is learned aside {elsewhere}: leave it out")
-    if aside.pairs != "auto" and max(ours for _, ours in aside.pairs) > min(depths):
+    if aside.pairs is not None and max(ours for _, ours in aside.pairs) > min(depths):
         deepest = max(ours for _, ours in aside.pairs)
         raise ValueError(f"aside.pairs names the student's layer {deepest}, and it has {min(depths)}: name one of them")

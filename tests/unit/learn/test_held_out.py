@@ -66,6 +66,7 @@ def test_rounds_are_compared_by_one_loss_whatever_each_learns_by(tmp_path, monke
     assert by == [Loss(temperature=4.0, alpha=0.5)] * 3
 
 
+@pytest.mark.slow
 def test_a_step_that_ended_early_is_not_done_again(tmp_path) -> None:
     destroyed = ["data.held_out=0.3", "update.patience=1", "update.learning_rate=1.0", "update.final_learning_rate=1.0"]
     chain = [
