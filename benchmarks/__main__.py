@@ -59,6 +59,8 @@ def main() -> int:
     unknown = set(options.names) - BENCHMARKS.keys()
     if unknown:
         parser.error(f"{', '.join(sorted(unknown))}: expected {' or '.join(BENCHMARKS)}")
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
     good = True
     for name in options.names or BENCHMARKS:
         page, met = BENCHMARKS[name].measure(options)

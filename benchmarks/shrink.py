@@ -82,10 +82,9 @@ PAGE = """# How small it gets
 `python -m benchmarks shrink --seeds {seeds} --out docs/benchmarks`: `policykd shrink --keep 0.99` with default
 settings, each teacher by its folder alone, no setting per environment; wall-clock seconds of the whole command, imports
 and report included. Every student was confirmed on fresh seeds: non-inferior to 99 % of its teacher's return, margin 2
-points
-(lower end of the gate's interval at least 0.97, at its share of an error of 2.5 %). The ARS teacher of 33 parameters is
-left out: a linear student has as many. The bounds: confirmed; at most {fast} s ({slow} s for MuJoCo and BipedalWalker);
-geometric mean of the compression at least {least}.
+points (lower end of the gate's interval at least 0.97, at its share of an error of 2.5 %). The ARS teacher of 33
+parameters is left out: a linear student has as many. The bounds: confirmed; at most {fast} s ({slow} s for MuJoCo and
+BipedalWalker); geometric mean of the compression at least {least}.
 
 Machine: {machine}.
 

@@ -5,19 +5,19 @@ torch, gymnasium, stable_baselines3 and pydantic are imported inside the functio
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from policykd.cli.asking import Asked
 from policykd.spine.errors import InputError
 
 if TYPE_CHECKING:
     from policykd.learn.run import Run
     from policykd.spine.config.schema import Config
-
-GATE_FAILED = 3
+    from policykd.spine.stop import StopFlag
+    from policykd.spine.tracker import Tracker
 
 app = typer.Typer(
     name="policykd",
@@ -121,59 +121,14 @@ def distill(
         "margin": margin,
         "deterministic": False if stochastic else None,
     }
-    if resume is not None:
-        others = [value for option, value in named.items() if option != "trust"]
-        alone(resume, [config, out, print_config or None, *(overrides or []), *others])
-        return watched_run(None, None, resume, trust=trust)
-    from policykd.spine.config.load import load_config, resolved_yaml
+    asked = Asked(named, overrides, config, out, resume, print_config)
 
-    settings = load_config(config, overrides or [], named)
-    if print_config:
-        sys.stdout.write(resolved_yaml(settings))
-        return 0
-    return watched_run(settings, out, None)
+    def begin(settings: Config, tracker: Tracker, stop: StopFlag) -> Run:
+        from policykd import api
 
+        return api.distill(settings, out=out, tracker=tracker, stop=stop)
 
-def alone(resume: Path, others: list[Any]) -> None:
-    """InputError where something else is given beside --resume."""
-    if any(other is not None for other in others):
-        raise InputError(
-            f"--resume {resume} continues a run with its own configuration: leave the other options and settings out "
-            "(--trust apart, where the run was made with it or with --allow-import)"
-        )
-
-
-def watched_run(
-    settings: Config | None, out: Path | None, resume: Path | None, *, trust: bool = False, work: str = "distill"
-) -> int:
-    """A distillation or a search (`shrink`, `tune`), begun or resumed, with its progress, its result, and where
-    everything lies."""
-    from policykd.cli.output import watched
-
-    with watched() as (tracker, stop):
-        from policykd import api, studies
-
-        if resume is not None:
-            run = api.resume(resume, trust=trust, tracker=tracker, stop=stop)
-        else:
-            begin = studies.tune if work == "tune" else getattr(api, work)
-            run = begin(settings, out=out, tracker=tracker, stop=stop)
-    return print_run(run)
-
-
-def print_run(run: Run) -> int:
-    """The run's result and where everything lies; the exit code that its gate asks for."""
-    from policykd.cli.output import print_returns
-    from policykd.report.table import aligned
-
-    print_returns(run.result)
-    where = [("run folder", str(run.folder)), ("watch it", f"policykd play {run.folder}")]
-    if (page := run.folder / "report.html").is_file():
-        where.insert(1, ("report", str(page)))
-    if (best := run.folder / "best.yaml").is_file():
-        where.insert(1, ("best settings", f"policykd distill --config {best}"))
-    sys.stdout.write(f"\n{aligned(where)}\n")
-    return GATE_FAILED if run.passed is False else 0
+    return asked.run(asked.settled, begin)
 
 
 @app.command()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from policykd.cli.asking import Asked
 from policykd.cli.commands import (
     AllowImport,
     ConfigName,
@@ -17,10 +18,14 @@ from policykd.cli.commands import (
     TeacherName,
     Trust,
     VecNormalize,
-    alone,
     app,
-    print_run,
 )
+
+if TYPE_CHECKING:
+    from policykd.learn.run import Run
+    from policykd.spine.config.schema import Config
+    from policykd.spine.stop import StopFlag
+    from policykd.spine.tracker import Tracker
 
 
 @app.command()
@@ -55,27 +60,25 @@ def finetune(
         "trust": trust or None,
         "device": device,
         "seed": seed,
-        "timesteps": timesteps,
     }
-    from policykd.cli.output import watched
+    own = [] if timesteps is None else [f"finetune.timesteps={timesteps}"]  # elsewhere it means those of the rollouts
+    asked = Asked(named, [*(words or []), *own], config, out, resume, print_config)
+    student, settings_words = student_among([*(words or []), *own])
 
-    if resume is not None:
-        alone(resume, [config, out, print_config or None, *(words or []), *(named | {"trust": None}).values()])
-        with watched() as (tracker, stop):
-            from policykd import api
+    def settled() -> Config:
+        from policykd.finetuning.settings import with_finetune
 
-            run = api.resume(resume, trust=trust, tracker=tracker, stop=stop)
-        return print_run(run)
-    from policykd.finetuning.settings import settings_of
+        return with_finetune(replace(asked, words=settings_words).settled())
 
-    student, settings = settings_of(config, words or [], named)
-    if print_config:
-        from policykd.spine.config.load import resolved_yaml
-
-        sys.stdout.write(resolved_yaml(settings))
-        return 0
-    with watched() as (tracker, stop):
+    def begin(settings: Config, tracker: Tracker, stop: StopFlag) -> Run:
         from policykd import studies
 
-        run = studies.finetune(student, settings, out=out, tracker=tracker, stop=stop)
-    return print_run(run)
+        return studies.finetune(student, settings, out=out, tracker=tracker, stop=stop)
+
+    return asked.run(settled, begin)
+
+
+def student_among(words: list[str]) -> tuple[str | None, list[str]]:
+    """The student, where the first word is one (a path, or no `key.sub=value`), and the other words."""
+    named = bool(words) and ("=" not in words[0] or Path(words[0]).exists())
+    return (words[0], words[1:]) if named else (None, words)

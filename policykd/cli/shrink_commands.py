@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from policykd.cli.asking import Asked
 from policykd.cli.commands import (
     AllowImport,
     ConfigName,
@@ -19,10 +19,14 @@ from policykd.cli.commands import (
     TeacherNames,
     Trust,
     VecNormalize,
-    alone,
     app,
-    watched_run,
 )
+
+if TYPE_CHECKING:
+    from policykd.learn.run import Run
+    from policykd.spine.config.schema import Config
+    from policykd.spine.stop import StopFlag
+    from policykd.spine.tracker import Tracker
 
 
 @app.command()
@@ -66,15 +70,16 @@ def shrink(
         "max_us": max_us,
         "deterministic": False if stochastic else None,
     }
-    if resume is not None:
-        others = [value for option, value in named.items() if option != "trust"]
-        alone(resume, [config, out, print_config or None, *(overrides or []), *others])
-        return watched_run(None, None, resume, trust=trust)
-    from policykd.search.run import KEEP, shrink_config
-    from policykd.spine.config.load import load_config, resolved_yaml
+    asked = Asked(named, overrides, config, out, resume, print_config)
 
-    settings = shrink_config(load_config(config, overrides or [], named, keep=KEEP))
-    if print_config:
-        sys.stdout.write(resolved_yaml(settings))
-        return 0
-    return watched_run(settings, out, None, work="shrink")
+    def settled() -> Config:
+        from policykd.search.run import KEEP, shrink_config
+
+        return shrink_config(asked.settled(keep=KEEP))
+
+    def begin(settings: Config, tracker: Tracker, stop: StopFlag) -> Run:
+        from policykd import api
+
+        return api.shrink(settings, out=out, tracker=tracker, stop=stop)
+
+    return asked.run(settled, begin)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from policykd.cli.asking import Asked
 from policykd.cli.commands import (
     AllowImport,
     ConfigName,
@@ -19,11 +20,16 @@ from policykd.cli.commands import (
     TeacherName,
     Trust,
     VecNormalize,
-    alone,
     app,
-    watched_run,
 )
 from policykd.spine.errors import InputError
+
+if TYPE_CHECKING:
+    from policykd.learn.collecting import Collected
+    from policykd.learn.run import Run
+    from policykd.spine.config.schema import Config
+    from policykd.spine.stop import StopFlag
+    from policykd.spine.tracker import Tracker
 
 
 @app.command()
@@ -64,32 +70,36 @@ def collect(
         "device": device,
         "seed": seed,
     }
-    if resume is not None:
-        others = [value for option, value in named.items() if option != "trust"]
-        alone(resume, [config, out, print_config or None, *(overrides or []), *others])
-        return _collected(None, resume, trust=trust)
-    from policykd.spine.config.load import load_config, resolved_yaml
+    asked = Asked(named, overrides, config, out, resume, print_config)
+    return asked.done(asked.settled, lambda settings: _collected(settings, out), _collected_on)
 
-    settings = load_config(config, overrides or [], named)
-    if print_config:
-        sys.stdout.write(resolved_yaml(settings))
-        return 0
-    if out is None:
+
+def _collected(settings: Config, folder: Path | None) -> int:
+    if folder is None:
         raise InputError("collect: where the data goes is missing: add --out DIR")
-    return _collected(settings, out, trust=trust)
+
+    def collect(tracker: Tracker, stop: StopFlag) -> Collected:
+        from policykd import studies
+
+        return studies.collect(settings, out=folder, tracker=tracker, stop=stop)
+
+    return _written(collect)
 
 
-def _collected(settings: object, folder: Path, *, trust: bool) -> int:
+def _collected_on(folder: Path, trust: bool) -> int:
+    def resume(tracker: Tracker, stop: StopFlag) -> Collected:
+        from policykd import studies
+
+        return studies.resume_collection(folder, trust=trust, tracker=tracker, stop=stop)
+
+    return _written(resume)
+
+
+def _written(work: Callable[[Tracker, StopFlag], Collected]) -> int:
     from policykd.cli.output import print_document, watched
 
     with watched() as (tracker, stop):
-        from policykd import studies
-        from policykd.spine.config.schema import Config
-
-        if isinstance(settings, Config):
-            data = studies.collect(settings, out=folder, tracker=tracker, stop=stop)
-        else:
-            data = studies.resume_collection(folder, trust=trust, tracker=tracker, stop=stop)
+        data = work(tracker, stop)
     print_document(data.summary())
     return 0
 
@@ -133,14 +143,11 @@ def tune(
         "margin": margin,
         "deterministic": False if stochastic else None,
     }
-    if resume is not None:
-        others = [value for option, value in named.items() if option != "trust"]
-        alone(resume, [config, out, print_config or None, *(overrides or []), *others])
-        return watched_run(None, None, resume, trust=trust)
-    from policykd.spine.config.load import load_config, resolved_yaml
+    asked = Asked(named, overrides, config, out, resume, print_config)
 
-    settings = load_config(config, overrides or [], named)
-    if print_config:
-        sys.stdout.write(resolved_yaml(settings))
-        return 0
-    return watched_run(settings, out, None, work="tune")
+    def begin(settings: Config, tracker: Tracker, stop: StopFlag) -> Run:
+        from policykd import studies
+
+        return studies.tune(settings, out=out, tracker=tracker, stop=stop)
+
+    return asked.run(asked.settled, begin)

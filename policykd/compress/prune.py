@@ -20,6 +20,7 @@ from torch import Tensor
 from policykd.loss.distributions import Distribution
 from policykd.loss.losses import Loss
 from policykd.students.spec import Activation
+from policykd.students.student import with_log_std
 from policykd.students.transplant import Layers
 
 Criterion = Literal["taylor", "variance"]
@@ -84,7 +85,7 @@ def variance_scores(net: Net, values: list[Tensor]) -> list[Tensor]:
 def taylor_scores(net: Net, seen: Labelled, values: list[Tensor]) -> list[Tensor]:
     """The same by the loss on labelled states."""
     means = values[-1]
-    params = torch.cat([means, net.log_std.expand(len(means), -1)], -1) if len(net.log_std) else means
+    params = with_log_std(means, net.log_std)
     _, slope = seen.loss.with_gradient(seen.distribution, seen.params, params[None])
     delta, found = slope[0, :, : means.shape[1]], list[Tensor]()
     for k in reversed(range(1, len(net.layers))):

@@ -3,14 +3,14 @@ arXiv:1902.03393)."""
 
 from __future__ import annotations
 
-from typing import NoReturn
-
 import torch
 from torch import Tensor
 
+from policykd.spine.errors import InputError
 from policykd.students.student import Student
 from policykd.students.view import Partial
 from policykd.teachers.base import Teacher
+from policykd.teachers.networks import Fingerprint
 
 
 class Assistant(Teacher):
@@ -28,9 +28,22 @@ class Assistant(Teacher):
         return self.original.masked
 
     @property
-    def fingerprint(self) -> NoReturn:
-        """An assistant belongs to one run, which knows it by its step."""
-        raise NotImplementedError
+    def fingerprint(self) -> str:
+        """sha256 of the student's tensors, by their names in its file."""
+        student = self.acting.student if isinstance(self.acting, Partial) else self.acting
+        digest = Fingerprint()
+        for name, values in sorted(student.to_artifact()[0].items()):
+            digest.add_text(name).add_tensor(torch.from_numpy(values))
+        return digest.hexdigest()
+
+    @property
+    def valued(self) -> bool:
+        """Never: a student has no critic, and its teacher's judges another policy."""
+        return False
+
+    def features(self, observation: Tensor) -> list[Tensor]:
+        """InputError always: the layers that could be shown are its teacher's."""
+        raise InputError("a student that teaches shows no hidden layers: leave hints out, or learn from its teacher")
 
     def distribution_params(self, observation: Tensor) -> Tensor:
         """Parameters [B, P], float32, for packed observations [B, *packing.shape] on `device`."""

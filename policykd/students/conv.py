@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from policykd.loss.acting import predict
 from policykd.loss.distributions import Distribution
 from policykd.spine.actions import ActionMap
 from policykd.spine.packing import packing_from_json
@@ -24,7 +23,7 @@ from policykd.spine.types import Array, Footprint
 from policykd.students.encoders import ConvPlan, normaliser_places
 from policykd.students.normaliser import Normaliser
 from policykd.students.steps import Activate, Conv, Dense, Step
-from policykd.students.student import Parts, Student, shared_fields
+from policykd.students.student import Parts, Student, shared_fields, with_log_std
 
 if TYPE_CHECKING:
     from gymnasium import Space
@@ -104,28 +103,7 @@ class ConvStudent(Student):
     def distribution_params(self, observation: Tensor) -> Tensor:
         """Distribution parameters [B, P] for packed raw observations [B, *packing.shape]."""
         means = conv_means(self.plan, self.parts, self.normaliser.apply(self.packing.tensor_features(observation)))
-        return torch.cat([means, self.log_std.expand(len(means), -1)], -1) if len(self.log_std) else means
-
-    def predict(
-        self,
-        observation: Any,
-        state: tuple[Array, ...] | None = None,
-        episode_start: Array | None = None,
-        deterministic: bool = False,
-        action_masks: Array | None = None,
-    ) -> tuple[Array, tuple[Array, ...] | None]:
-        """Environment actions for one observation or a batch, as `predict` of stable-baselines3 does; no state.
-
-        `action_masks`, [n] or [B, n] in MaskablePPO's layout, forbids actions.
-        """
-        return predict(self, observation, deterministic, self.generator, action_masks), state
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Sent to another process as arrays: torch would hold a file open for every tensor."""
-        fields = {name: value for name, value in vars(self).items() if name in self.__dataclass_fields__}
-        del fields["generator"]
-        arrays = {name: part.cpu().numpy() for name, part in self.parts.items()}
-        return _received, ({**fields, "parts": arrays, "log_std": self.log_std.cpu().numpy()},)
+        return with_log_std(means, self.log_std)
 
     @classmethod
     def from_artifact(cls, tensors: dict[str, Array], document: dict[str, Any], device: str = "cpu") -> ConvStudent:
@@ -136,9 +114,3 @@ class ConvStudent(Student):
         fields = shared_fields(tensors, document, device)
         normaliser = replace(fields["normaliser"], places=normaliser_places(packing))
         return cls(plan=plan, parts=parts, **{**fields, "normaliser": normaliser})
-
-
-def _received(fields: dict[str, Any]) -> ConvStudent:
-    """The student that another process sent, on the CPU."""
-    parts = {name: torch.from_numpy(part) for name, part in fields["parts"].items()}
-    return ConvStudent(**{**fields, "parts": parts, "log_std": torch.from_numpy(fields["log_std"])})

@@ -14,8 +14,9 @@ from policykd.loss.distributions import Distribution
 from policykd.spine.packing import Packing
 from policykd.students.conv import conv_means
 from policykd.students.encoders import ConvPlan, planned
-from policykd.students.parted import PartedFamily, with_log_std
+from policykd.students.parted import PartedFamily
 from policykd.students.spec import Activation, MemberSpec
+from policykd.students.student import with_log_std
 
 
 class ConvFamily(PartedFamily):

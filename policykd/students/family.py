@@ -21,6 +21,7 @@ from policykd.spine.seeding import SeedKey
 from policykd.spine.types import Footprint
 from policykd.students.cuts import cheapest_cuts
 from policykd.students.spec import Activation, MemberSpec
+from policykd.students.student import with_log_std
 
 # Multiply-accumulates per state that cost as much as the kernel launches of one more group (measured on one CPU core:
 # about 0.15 ms of launches against about 15 G multiply-accumulates/s at batch 256, forward and backward).
@@ -157,7 +158,7 @@ class Family:
                 x = torch.addmm(bias, x, weight)
                 x = fast_tanh_(x) if self.activation == "tanh" else x.relu_()
             x = torch.addmm(layers[-1][1], x, layers[-1][0])
-            return torch.cat([x, log_std.expand(len(x), -1)], -1) if len(log_std) else x
+            return with_log_std(x, log_std)
 
         return forward
 

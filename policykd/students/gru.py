@@ -25,7 +25,7 @@ from policykd.spine.types import Array, Footprint, State
 from policykd.students.normaliser import Normaliser
 from policykd.students.numpy_backend import gru_shapes
 from policykd.students.spec import MemberSpec
-from policykd.students.student import Parts, Student, shared_fields
+from policykd.students.student import Parts, Student, shared_fields, with_log_std
 
 if TYPE_CHECKING:
     from gymnasium import Space
@@ -109,7 +109,7 @@ class GruStudent(Student):
         inputs = self.normaliser.apply(self.packing.tensor_features(observation))
         hidden = gru_step(self.parts, inputs, before)
         means = torch.addmm(self.parts["head.bias"], hidden, self.parts["head.weight"])
-        params = torch.cat([means, self.log_std.expand(len(means), -1)], -1) if len(self.log_std) else means
+        params = with_log_std(means, self.log_std)
         return params, (hidden.unsqueeze(0),)
 
     def distribution_params(self, observation: Tensor) -> NoReturn:
@@ -135,21 +135,8 @@ class GruStudent(Student):
         memory = Memory(state, episode_start, action_masks)
         return predict_recurrent(self, observation, memory, deterministic, self.generator)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Sent to another process as arrays: torch would hold a file open for every tensor."""
-        fields = {name: value for name, value in vars(self).items() if name in self.__dataclass_fields__}
-        del fields["generator"]
-        arrays = {name: part.cpu().numpy() for name, part in self.parts.items()}
-        return _received, ({**fields, "parts": arrays, "log_std": self.log_std.cpu().numpy()},)
-
     @classmethod
     def from_artifact(cls, tensors: dict[str, Array], document: dict[str, Any], device: str = "cpu") -> GruStudent:
         """The inverse of `to_artifact`; shapes were checked by the loader."""
         parts = {name: torch.tensor(np.asarray(tensors[name]), device=device) for name in gru_shapes(1, 1, 1)}
         return cls(parts=parts, **shared_fields(tensors, document, device))
-
-
-def _received(fields: dict[str, Any]) -> GruStudent:
-    """The student that another process sent, on the CPU."""
-    parts = {name: torch.from_numpy(part) for name, part in fields["parts"].items()}
-    return GruStudent(**{**fields, "parts": parts, "log_std": torch.from_numpy(fields["log_std"])})

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from policykd.loss.acting import predict
 from policykd.loss.distributions import Distribution
 from policykd.spine.actions import ActionMap
 from policykd.spine.types import Array, Footprint
 from policykd.students.normaliser import Normaliser
 from policykd.students.spec import Activation
-from policykd.students.student import Student, shared_fields
+from policykd.students.student import Student, shared_fields, with_log_std
 
 if TYPE_CHECKING:
     from gymnasium import Space
@@ -63,31 +62,7 @@ class MlpStudent(Student):
             x = torch.addmm(bias, x, weight)
             x = torch.tanh(x) if self.activation == "tanh" else torch.relu(x)
         weight, bias = self.layers[-1]
-        x = torch.addmm(bias, x, weight)
-        return torch.cat([x, self.log_std.expand(len(x), -1)], -1) if len(self.log_std) else x
-
-    def predict(
-        self,
-        observation: Any,
-        state: tuple[Array, ...] | None = None,
-        episode_start: Array | None = None,
-        deterministic: bool = False,
-        action_masks: Array | None = None,
-    ) -> tuple[Array, tuple[Array, ...] | None]:
-        """Environment actions for one observation or a batch, as `predict` of stable-baselines3 does; no state.
-
-        `action_masks`, [n] or [B, n] in MaskablePPO's layout, forbids actions.
-        """
-        return predict(self, observation, deterministic, self.generator, action_masks), state
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Sent to another process as arrays: torch would hold a file open for every tensor."""
-        fields = {name: value for name, value in vars(self).items() if name in self.__dataclass_fields__}
-        arrays = [(w.cpu().numpy(), b.cpu().numpy()) for w, b in self.layers]
-        scales = [scale.cpu().numpy() for scale in self.scales]
-        more = {"layers": arrays, "scales": scales, "log_std": self.log_std.cpu().numpy()}
-        del fields["generator"]
-        return _received, ({**fields, **more},)
+        return with_log_std(torch.addmm(bias, x, weight), self.log_std)
 
     def weights(self) -> dict[str, Tensor]:
         """Every weight and bias by its name in the file, without normaliser and log_std."""
@@ -115,11 +90,3 @@ class MlpStudent(Student):
         if scales:
             layers = tuple((w.float() * scale, b) for (w, b), scale in zip(layers, scales, strict=True))
         return cls(layers=layers, scales=scales, activation=architecture["activation"], **fields)
-
-
-def _received(fields: dict[str, Any]) -> MlpStudent:
-    """The student that another process sent, on the CPU."""
-    layers = tuple((torch.from_numpy(w), torch.from_numpy(b)) for w, b in fields["layers"])
-    scales = tuple(map(torch.from_numpy, fields["scales"]))
-    log_std = torch.from_numpy(fields["log_std"])
-    return MlpStudent(**{**fields, "layers": layers, "scales": scales, "log_std": log_std})

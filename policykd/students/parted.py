@@ -116,8 +116,3 @@ class PartedFamily(ABC):
         for index, gradients in enumerate(self._gradients):
             for part in gradients.values():
                 part.mul_(factors[index])
-
-
-def with_log_std(means: Tensor, log_std: Tensor) -> Tensor:
-    """Distribution parameters [..., P] of means [..., M] and a log_std [A], which may be empty."""
-    return torch.cat([means, log_std.expand(*means.shape[:-1], -1)], -1) if len(log_std) else means

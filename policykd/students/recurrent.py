@@ -22,9 +22,9 @@ from policykd.students.cuts import cheapest_cuts
 from policykd.students.family import places_of
 from policykd.students.gru import gru_scan
 from policykd.students.numpy_backend import gru_shapes
-from policykd.students.parted import PartedFamily, with_log_std
+from policykd.students.parted import PartedFamily
 from policykd.students.spec import MemberSpec
-from policykd.students.student import Parts
+from policykd.students.student import Parts, with_log_std
 
 
 @dataclass(frozen=True)

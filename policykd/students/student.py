@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor
 
+from policykd.loss.acting import predict
 from policykd.loss.distributions import Distribution, distribution_from_json
 from policykd.spine.actions import ActionMap
 from policykd.spine.packing import Packing, packing_of
@@ -80,7 +81,6 @@ class Student(ABC):
         """Distribution parameters [B, P] for packed raw observations [B, *packing.shape]."""
         ...
 
-    @abstractmethod
     def predict(
         self,
         observation: Any,
@@ -89,11 +89,18 @@ class Student(ABC):
         deterministic: bool = False,
         action_masks: Array | None = None,
     ) -> tuple[Array, tuple[Array, ...] | None]:
-        """Environment actions for one observation or a batch, as `predict` of stable-baselines3 does, and the state.
+        """Environment actions for one observation or a batch, as `predict` of stable-baselines3 does, and the state,
+        which students without a memory hand back as it came.
 
         `action_masks`, [n] or [B, n] in MaskablePPO's layout, forbids actions.
         """
-        ...
+        return predict(self, observation, deterministic, self.generator, action_masks), state
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Sent to another process as arrays: torch would hold a file open for every tensor."""
+        held: Any = self  # every kind is a frozen dataclass
+        sent = {field.name: _sent(getattr(self, field.name)) for field in fields(held) if field.name != "generator"}
+        return _received, (type(self), sent)
 
     @classmethod
     @abstractmethod
@@ -141,6 +148,41 @@ class Student(ABC):
         if self.masked:
             document["masked"] = True
         return tensors, document
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """A tensor on its way to another process."""
+
+    array: Array
+
+
+def _sent(value: Any) -> Any:
+    """The value with every tensor in it as an array."""
+    if isinstance(value, Tensor):
+        return _Sent(value.cpu().numpy())
+    if isinstance(value, dict):
+        return {name: _sent(part) for name, part in value.items()}
+    return tuple(map(_sent, value)) if isinstance(value, tuple) else value
+
+
+def _unpacked(value: Any) -> Any:
+    """The inverse of `_sent`, on the CPU."""
+    if isinstance(value, _Sent):
+        return torch.from_numpy(value.array)
+    if isinstance(value, dict):
+        return {name: _unpacked(part) for name, part in value.items()}
+    return tuple(map(_unpacked, value)) if isinstance(value, tuple) else value
+
+
+def _received(kind: type[Student], sent: dict[str, Any]) -> Student:
+    """The student that another process sent."""
+    return kind(**_unpacked(sent))
+
+
+def with_log_std(means: Tensor, log_std: Tensor) -> Tensor:
+    """Distribution parameters [..., P] of means [..., M] and a log_std [A], which may be empty."""
+    return torch.cat([means, log_std.expand(*means.shape[:-1], -1)], -1) if len(log_std) else means
 
 
 def shared_fields(tensors: dict[str, Array], document: dict[str, Any], device: str) -> dict[str, Any]:

@@ -9,14 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from policykd.loss.acting import predict
 from policykd.loss.distributions import Distribution
 from policykd.spine.actions import ActionMap
 from policykd.spine.types import Array, Footprint
 from policykd.students.nodes import LARGEST, Nodes
 from policykd.students.normaliser import Normaliser
-from policykd.students.parted import with_log_std
-from policykd.students.student import Student, shared_fields
+from policykd.students.student import Student, shared_fields, with_log_std
 
 if TYPE_CHECKING:
     from gymnasium import Space
@@ -59,26 +57,6 @@ class TreeStudent(Student):
         means = torch.from_numpy(self.nodes.outputs(inputs)).to(self.device)
         return with_log_std(means, self.log_std)
 
-    def predict(
-        self,
-        observation: Any,
-        state: tuple[Array, ...] | None = None,
-        episode_start: Array | None = None,
-        deterministic: bool = False,
-        action_masks: Array | None = None,
-    ) -> tuple[Array, tuple[Array, ...] | None]:
-        """Environment actions for one observation or a batch, as `predict` of stable-baselines3 does; no state.
-
-        `action_masks`, [n] or [B, n] in MaskablePPO's layout, forbids actions.
-        """
-        return predict(self, observation, deterministic, self.generator, action_masks), state
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Sent to another process as arrays: torch would hold a file open for every tensor."""
-        fields = {name: value for name, value in vars(self).items() if name in self.__dataclass_fields__}
-        del fields["generator"]
-        return _received, ({**fields, "log_std": self.log_std.cpu().numpy()},)
-
     def weights(self) -> dict[str, Tensor]:
         """The tree's arrays by their names in the file."""
         return {name: torch.from_numpy(values) for name, values in self.nodes.arrays().items()}
@@ -92,8 +70,3 @@ class TreeStudent(Student):
     def from_artifact(cls, tensors: dict[str, Array], document: dict[str, Any], device: str = "cpu") -> TreeStudent:
         """The inverse of `to_artifact`; shapes were checked by the loader, the tree by `NumpyTreeStudent`."""
         return cls(nodes=Nodes.from_arrays(tensors), **shared_fields(tensors, document, device))
-
-
-def _received(fields: dict[str, Any]) -> TreeStudent:
-    """The student that another process sent, on the CPU."""
-    return TreeStudent(**{**fields, "log_std": torch.from_numpy(fields["log_std"])})

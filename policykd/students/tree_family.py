@@ -11,8 +11,8 @@ from torch import Tensor
 from policykd.loss.distributions import Distribution
 from policykd.spine.types import Footprint
 from policykd.students.nodes import Nodes
-from policykd.students.parted import with_log_std
 from policykd.students.spec import MemberSpec
+from policykd.students.student import with_log_std
 
 
 class TreeFamily:

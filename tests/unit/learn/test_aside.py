@@ -103,6 +103,7 @@ def test_the_heads_come_to_explain_their_targets(tmp_path) -> None:
         (["aside.value=1", "student.kind=gru"], "of kind gru"),
         (["aside.hints=1", "aside.pairs=[[1,3]]"], "names the student's layer 3, and it has 2"),
         (["aside.value=1", "search.attempts=1"], "nothing is learned aside in a search"),
+        (["aside.value=1", "progressive.generations=2"], "nothing is learned aside with progressive"),
     ],
 )
 def test_what_cannot_be_learned_aside_is_refused(overrides, says) -> None:

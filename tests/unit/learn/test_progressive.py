@@ -19,7 +19,7 @@ from policykd.rollout.kernels import kernel_of, params_of
 from policykd.spine.checkpoint import RunFolder
 from policykd.spine.config.load import load_config
 from policykd.spine.config.procedures import ProgressiveConfig
-from policykd.spine.errors import ConfigError
+from policykd.spine.errors import ConfigError, InputError
 from policykd.spine.spaces import action_map
 from policykd.students.family import Family
 from policykd.students.mlp import MlpStudent
@@ -58,12 +58,12 @@ def test_the_chain_ends_with_its_generations() -> None:
     ]
 
 
-def test_an_assistant_labels_as_its_student_acts() -> None:
+def small_student(member: int) -> MlpStudent:
     original = load_teacher("builtin:cartpole")
-    family = Family([MemberSpec(2, 8)], 4, Categorical(2))
-    student = MlpStudent(
+    family = Family([MemberSpec(2, 8), MemberSpec(2, 8, 1)], 4, Categorical(2))
+    return MlpStudent(
         normaliser=Normaliser(np.full(4, 0.5, np.float32), np.full(4, 2.0, np.float32)),
-        layers=tuple(family.member_layers(0)),
+        layers=tuple(family.member_layers(member)),
         log_std=torch.zeros(0),
         activation="tanh",
         distribution=Categorical(2),
@@ -71,6 +71,11 @@ def test_an_assistant_labels_as_its_student_acts() -> None:
         observation_space=original.observation_space,
         action_space=original.action_space,
     )
+
+
+def test_an_assistant_labels_as_its_student_acts() -> None:
+    original = load_teacher("builtin:cartpole")
+    student = small_student(0)
     assistant = Assistant(student, original)
     seen = torch.randn(16, 4, generator=torch.Generator().manual_seed(0))
     assert torch.equal(assistant.distribution_params(seen), student.distribution_params(seen))
@@ -80,6 +85,17 @@ def test_an_assistant_labels_as_its_student_acts() -> None:
     mine, theirs = assistant.predict(seen.numpy(), deterministic=True)[0], student.predict(seen.numpy())[0]
     assert mine.shape == theirs.shape
     assert (mine == student.distribution_params(seen).argmax(-1).numpy()).all()
+
+
+def test_an_assistant_is_known_by_its_own_weights_and_shows_nothing_of_its_teacher() -> None:
+    original = load_teacher("builtin:cartpole")
+    first, second = (Assistant(small_student(member), original) for member in range(2))
+    assert first.fingerprint == Assistant(first.acting, original).fingerprint
+    assert len({original.fingerprint, first.fingerprint, second.fingerprint}) == 3
+    assert original.valued
+    assert not first.valued
+    with pytest.raises(InputError, match="shows no hidden layers"):
+        first.features(torch.zeros(1, 4))
 
 
 def test_a_part_has_checkpoints_of_its_own(tmp_path: Path) -> None:
