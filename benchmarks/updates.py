@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmarks.machine import described, table
 from policykd.data.dataset import Dataset
 from policykd.data.sequences import Chunks, SequenceDataset
-from policykd.learn.update import Learner
+from policykd.learn.updates.update import Learner
 from policykd.loss.distributions import Categorical, DiagGaussian
 from policykd.loss.losses import Loss
 from policykd.spine.config.data import UpdateConfig

@@ -19,8 +19,8 @@ from policykd.teachers.load import load_teacher
 
 if TYPE_CHECKING:
     from policykd.exports.bundle import Wishes
-    from policykd.learn.judge import Judging
-    from policykd.learn.session import Session
+    from policykd.learn.judging.judge import Judging
+    from policykd.learn.setup.session import Session
     from policykd.students.student import Student
 
 Environment: TypeAlias = EnvConfig | str | Callable[..., Any] | None
@@ -135,8 +135,8 @@ def evaluate(
     `env`: a registered id, an EnvConfig, or a function that returns a gymnasium.Env; by default the policy's own.
     Raises InputError, NumericsError, Interrupted.
     """
-    from policykd.learn.judge import Judging, judge
-    from policykd.learn.session import Work
+    from policykd.learn.judging.judge import Judging, judge
+    from policykd.learn.setup.session import Work
 
     work = Work(tracker or NullTracker(), stop or NeverStop())
     return judge(str(source), teacher, _environment(env), how or Judging(), work)
@@ -144,7 +144,7 @@ def evaluate(
 
 def inspect(source: str | Path, *, vec_normalize: str | None = None, trust: bool = False) -> dict[str, Any]:
     """What a teacher or student file says of itself; nothing in it is run, unless `trust` allows it."""
-    from policykd.learn.judge import describe
+    from policykd.learn.judging.judge import describe
 
     return describe(str(source), vec_normalize, trust=trust)
 
@@ -163,9 +163,9 @@ def rank(
     random, and `over_next`: the difference to the next in rank, paired by seed. `env` as in `evaluate`. Raises
     InputError, Interrupted.
     """
-    from policykd.learn.judge import Judging
-    from policykd.learn.ranking import rank as judged
-    from policykd.learn.session import Work
+    from policykd.learn.judging.judge import Judging
+    from policykd.learn.judging.ranking import rank as judged
+    from policykd.learn.setup.session import Work
 
     listed = [sources] if isinstance(sources, str | Path) else sources
     if not listed:
@@ -178,7 +178,7 @@ def train_teacher(
     config: TrainConfig, *, out: Path | str | None = None, tracker: Tracker | None = None, stop: StopFlag | None = None
 ) -> dict[str, Any]:
     """Trains a teacher with stable-baselines3 or sb3-contrib; its folder can be given to `distill` as teacher."""
-    from policykd.learn.train_teacher import train_teacher as train
+    from policykd.learn.train.teacher import train_teacher as train
 
     path = free_folder(out, Path("runs/teachers"), (config.env.id or config.algo).replace("/", "-").replace(":", "-"))
     watch, flag = tracker or NullTracker(), stop or NeverStop()
@@ -232,7 +232,7 @@ def export(
     """
     from policykd.exports.bundle import Wishes
     from policykd.exports.command import export as write
-    from policykd.learn.session import Work
+    from policykd.learn.setup.session import Work
 
     work = Work(tracker or NullTracker(), stop or NeverStop())
     folder = None if out is None else Path(out)
@@ -252,7 +252,7 @@ def verify(
     """Replays an export's test vectors on its real runtime, then plays whole episodes with it; InputError where it is
     not the student. `trust`: its files may run code."""
     from policykd.exports.command import verify as check
-    from policykd.learn.session import Work
+    from policykd.learn.setup.session import Work
 
     work = Work(tracker or NullTracker(), stop or NeverStop())
     return check(Path(folder), episodes, _environment(env), work, trust=trust)

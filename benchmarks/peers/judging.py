@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.peers.tasks import KEEP, Checkpoint, Race
 from policykd.evaluation.episodes import policy_actor, random_actor, run_episodes
-from policykd.learn.session import Work
+from policykd.learn.setup.session import Work
 from policykd.rollout.envs import EnvSpec
 from policykd.rollout.vecenv import Floats
 from policykd.spine.stop import NeverStop

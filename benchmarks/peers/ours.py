@@ -10,9 +10,9 @@ from pathlib import Path
 from benchmarks.peers.tasks import Checkpoint, Race, Setting, Stopwatch, Task
 from policykd import Config
 from policykd.learn.methods.distill import one_round
+from policykd.learn.rounds.states import start
 from policykd.learn.run import open_task
-from policykd.learn.session import Session, Work, prepare
-from policykd.learn.states import start
+from policykd.learn.setup.session import Session, Work, prepare
 from policykd.rollout.envs import EnvSpec
 from policykd.spine.checkpoint import RunFolder
 from policykd.spine.config.judging import EvaluateConfig

@@ -153,7 +153,7 @@ def evaluate(
 
     with watched() as (tracker, stop):
         from policykd import api
-        from policykd.learn.judge import Judging
+        from policykd.learn.judging.judge import Judging
 
         result = api.evaluate(
             source,
@@ -210,7 +210,7 @@ def _rank(
 
     with watched() as (tracker, stop):
         from policykd import api
-        from policykd.learn.judge import Judging
+        from policykd.learn.judging.judge import Judging
 
         episodes, seed, vec_normalize, trust = how
         first = 10_000 if seed is None else seed

@@ -21,7 +21,7 @@ from policykd.exports.sequences import Recording, Stretch, sequences_of
 from policykd.exports.targets.table import Options, target
 from policykd.exports.tolerance import Tolerance
 from policykd.exports.verify import Check, Stage, verify_made
-from policykd.learn.session import Work
+from policykd.learn.setup.session import Work
 from policykd.spine.artifact import save_artifact
 from policykd.spine.errors import InputError
 from policykd.spine.files import make_folder

@@ -10,8 +10,8 @@ from policykd.exports.bundle import Wishes, export_student
 from policykd.exports.of_student import exportable
 from policykd.exports.targets.table import TARGETS, target
 from policykd.exports.verify import Check, Stage, student_of, verify_folder
-from policykd.learn.session import Work
-from policykd.learn.sources import policy_env, student_file
+from policykd.learn.setup.session import Work
+from policykd.learn.setup.sources import policy_env, student_file
 from policykd.rollout.envs import EnvSpec
 from policykd.rollout.fit import fit
 from policykd.spine.config.schema import EnvConfig

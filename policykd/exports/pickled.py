@@ -8,7 +8,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-from policykd.learn.train_zip import portable_zip
+from policykd.learn.train.archive import portable_zip
 from policykd.spine.files import write_atomic
 
 _ORIGINS = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node", "custom")

@@ -22,7 +22,7 @@ from policykd.exports.reference import run
 from policykd.exports.stepwise import stepwise
 from policykd.exports.targets.table import target
 from policykd.exports.tolerance import Tolerance
-from policykd.learn.session import Work
+from policykd.learn.setup.session import Work
 from policykd.rollout.envs import EnvSpec
 from policykd.spine.errors import InputError, brief
 from policykd.spine.types import Turn

@@ -13,7 +13,7 @@ from policykd.evaluation.episodes import policy_actor, run_episodes
 from policykd.finetuning.kickstart import Kickstart, weight
 from policykd.finetuning.models import Model, model_of, student_of
 from policykd.finetuning.state import Judgement, Progress, facts_of, restore, tensors_of
-from policykd.learn.session import Session, Work
+from policykd.learn.setup.session import Session, Work
 from policykd.spine.config.finetune import FinetuneConfig
 from policykd.spine.errors import Interrupted, NumericsError
 from policykd.spine.seeding import TRAINING_SEEDS_FROM

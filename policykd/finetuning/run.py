@@ -12,11 +12,11 @@ from policykd.evaluation.episodes import policy_actor, run_episodes
 from policykd.evaluation.stats import mean_interval, return_summary
 from policykd.finetuning.loop import Finetuning
 from policykd.finetuning.models import refuse_pair, refuse_student
-from policykd.learn.proof import Proved, prove
-from policykd.learn.robustness import robustness
+from policykd.learn.judging.proof import Proved, prove
+from policykd.learn.judging.robustness import robustness
+from policykd.learn.rounds.states import start
 from policykd.learn.run import STUDENT, Run, Task, conclude, signed
-from policykd.learn.session import Session
-from policykd.learn.states import start
+from policykd.learn.setup.session import Session
 from policykd.spine.artifact import save_artifact
 from policykd.spine.config.compress import CompressConfig
 from policykd.spine.config.finetune import FinetuneConfig

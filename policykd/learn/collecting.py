@@ -10,10 +10,10 @@ from typing import Any
 
 from policykd.data.minari_sets import refuse_taken, write_minari
 from policykd.data.stored import INDEX, MOST_SHARD, Stored, new_stored, open_stored, returns_of, row_bytes, table
-from policykd.learn.offline import about_of, layout_for
+from policykd.learn.rounds.offline import about_of, layout_for
 from policykd.learn.run import Task, open_task
-from policykd.learn.session import Session
-from policykd.learn.sources import student_file
+from policykd.learn.setup.session import Session
+from policykd.learn.setup.sources import student_file
 from policykd.rollout.collect import Shard, collect, label
 from policykd.rollout.schedules import beta_schedule
 from policykd.spine.config.rollout import BetaConfig

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from policykd.learn.augment import refuse_augment
-from policykd.learn.labels import asides
+from policykd.learn.rounds.labels import asides
+from policykd.learn.updates.augment import refuse_augment
 from policykd.loss.terms import refuse_undefined
 from policykd.loss.weighting import weigh_by
 from policykd.spine.config.schema import Config

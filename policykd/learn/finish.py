@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from policykd.compress.int8 import quantised
-from policykd.learn.offline import stored_states
-from policykd.learn.session import Session
+from policykd.learn.rounds.offline import stored_states
+from policykd.learn.setup.session import Session
 from policykd.students.mlp import MlpStudent
 from policykd.students.student import Student
 

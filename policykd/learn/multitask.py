@@ -15,16 +15,16 @@ import torch
 
 from policykd.data.dataset import Dataset
 from policykd.data.tasks import TaskDataset
+from policykd.learn.judging.proof import Proved, build_result, prove
 from policykd.learn.methods.distill import shard_data
-from policykd.learn.proof import Proved, build_result, prove
-from policykd.learn.resuming import restore, save
+from policykd.learn.rounds.resuming import restore, save
+from policykd.learn.rounds.selection import Choice, select
+from policykd.learn.rounds.states import LearningState, start
+from policykd.learn.rounds.targets import family_loss, round_loss
+from policykd.learn.rounds.trace import trace_round
 from policykd.learn.run import ASKED, STUDENT, Run, conclude, open_task, signed
-from policykd.learn.selection import Choice, select
-from policykd.learn.session import Session, Work, prepare
-from policykd.learn.states import LearningState, start
-from policykd.learn.targets import family_loss, round_loss
-from policykd.learn.trace import trace_round
-from policykd.learn.update import Learner
+from policykd.learn.setup.session import Session, Work, prepare
+from policykd.learn.updates.update import Learner
 from policykd.loss.heads import HeadLoss, Heads
 from policykd.loss.losses import Loss
 from policykd.spine.artifact import save_artifact

@@ -11,11 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from policykd.learn.judging.proof import Proved, prove
+from policykd.learn.judging.robustness import robustness
 from policykd.learn.methods.distill import distill
-from policykd.learn.proof import Proved, prove
-from policykd.learn.robustness import robustness
 from policykd.learn.run import STUDENT, Run, conclude, signed
-from policykd.learn.session import Session, Work
+from policykd.learn.setup.session import Session, Work
 from policykd.rollout.assistant import Assistant
 from policykd.spine.artifact import save_artifact
 from policykd.spine.config.procedures import ProgressiveConfig

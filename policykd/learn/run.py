@@ -10,18 +10,18 @@ from typing import Any, TypeVar
 import torch
 
 from policykd.learn.combinations import refuse_combinations
-from policykd.learn.defaults import refuse_shared_seeds
-from policykd.learn.disturbing import randomisable
-from policykd.learn.families import refuse_unfit
 from policykd.learn.finish import finished
+from policykd.learn.judging.notes import notes_of
+from policykd.learn.judging.proof import Proved, analysed, build_result, frontier, prove
+from policykd.learn.judging.robustness import robustness
 from policykd.learn.methods.distill import distill
-from policykd.learn.notes import notes_of
-from policykd.learn.offline import refuse_unfit_data
-from policykd.learn.opening import named_places, open_teacher
-from policykd.learn.proof import Proved, analysed, build_result, frontier, prove
-from policykd.learn.robustness import robustness
-from policykd.learn.session import Session, Work, prepare
-from policykd.learn.started import refuse_unfit_start
+from policykd.learn.rounds.families import refuse_unfit
+from policykd.learn.rounds.offline import refuse_unfit_data
+from policykd.learn.setup.defaults import refuse_shared_seeds
+from policykd.learn.setup.disturbing import randomisable
+from policykd.learn.setup.opening import named_places, open_teacher
+from policykd.learn.setup.session import Session, Work, prepare
+from policykd.learn.setup.started import refuse_unfit_start
 from policykd.rollout.envs import EnvSpec, factory_spec, teacher_spec, with_views
 from policykd.rollout.fit import fit_views
 from policykd.spine.artifact import save_artifact

@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from policykd.learn.opening import open_teacher
-from policykd.learn.sources import fit_pair, open_policy, policy_env, views_env
+from policykd.learn.setup.opening import open_teacher
+from policykd.learn.setup.sources import fit_pair, open_policy, policy_env, views_env
 from policykd.report.video import record, show
 from policykd.rollout.envs import make_env
 from policykd.rollout.fit import fit

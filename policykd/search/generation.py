@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policykd.learn.methods.distill import shard_data
-from policykd.learn.session import Session
-from policykd.learn.states import Fresh, LearningState, start
-from policykd.learn.trace import trace_round
-from policykd.learn.update import UpdateMetrics
+from policykd.learn.rounds.states import Fresh, LearningState, start
+from policykd.learn.rounds.trace import trace_round
+from policykd.learn.setup.session import Session
+from policykd.learn.updates.update import UpdateMetrics
 from policykd.search.choosing import LADDER, differences
 from policykd.search.standing import Candidate, Standing, key_of
 from policykd.spine.seeding import SeedKey

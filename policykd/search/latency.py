@@ -15,7 +15,7 @@ from policykd.exports.interface import interface_of
 from policykd.exports.of_student import graph_of
 from policykd.exports.targets import c99
 from policykd.exports.targets.table import Options
-from policykd.learn.session import Session
+from policykd.learn.setup.session import Session
 from policykd.search.grid import blank, graph_if_any
 from policykd.search.standing import Candidate
 from policykd.spine.errors import InputError

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from policykd.learn.resuming import load_shards
-from policykd.learn.session import Session
-from policykd.learn.states import LearningState, start
+from policykd.learn.rounds.resuming import load_shards
+from policykd.learn.rounds.states import LearningState, start
+from policykd.learn.setup.session import Session
 from policykd.search.generation import Plan
 from policykd.search.standing import Candidate, Standing, key_of
 from policykd.spine.config.student import StudentConfig

@@ -7,11 +7,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from policykd.learn.defaults import refuse_shared_seeds
-from policykd.learn.proof import Proved
-from policykd.learn.robustness import robustness
+from policykd.learn.judging.proof import Proved
+from policykd.learn.judging.robustness import robustness
 from policykd.learn.run import STUDENT, Run, Task, conclude, signed
-from policykd.learn.session import Session
+from policykd.learn.setup.defaults import refuse_shared_seeds
+from policykd.learn.setup.session import Session
 from policykd.search.choosing import LADDER
 from policykd.search.diagnosis import diagnose
 from policykd.search.frontier import frontier_document

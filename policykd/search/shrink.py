@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from policykd.evaluation.confirm import Attempt
 from policykd.evaluation.gate import Paired
-from policykd.learn.proof import Proof, demand_of, prove
-from policykd.learn.session import Session
-from policykd.learn.states import LearningState
+from policykd.learn.judging.proof import Proof, demand_of, prove
+from policykd.learn.rounds.states import LearningState
+from policykd.learn.setup.session import Session
 from policykd.search.choosing import LADDER, confirmed, settle, verdict
 from policykd.search.generation import TICKETS, Plan, one_round, opened
 from policykd.search.grid import SCOUT_MACS, costs, grid, scouts, size_of

@@ -14,8 +14,8 @@ from policykd.evaluation.confirm import Demand
 from policykd.evaluation.episodes import Episodes
 from policykd.evaluation.gate import Paired
 from policykd.evaluation.parallel import Job
-from policykd.learn.session import Session
-from policykd.learn.trial import Reference, fulfil, player
+from policykd.learn.judging.trial import Reference, fulfil, player
+from policykd.learn.setup.session import Session
 from policykd.search.choosing import differences
 from policykd.students.spec import MemberSpec
 from policykd.students.student import Student

@@ -136,6 +136,6 @@ def members_of(config: StudentConfig, loss: LossConfig | None = None) -> list[Me
 def _trees(config: StudentConfig) -> list[MemberSpec]:
     every, specs = config.leaves if isinstance(config.leaves, list) else [config.leaves], set()
     for leaves, seed in product(every, range(config.seeds)):
-        assert isinstance(leaves, int)  # settled by `policykd.learn.defaults`
+        assert isinstance(leaves, int)  # settled by `policykd.learn.setup.defaults`
         specs.add(MemberSpec(0, 0, seed, "tree", leaves=leaves))
     return sorted(specs)

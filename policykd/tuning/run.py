@@ -9,10 +9,10 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from policykd.learn.proof import Proved, prove
-from policykd.learn.robustness import robustness
+from policykd.learn.judging.proof import Proved, prove
+from policykd.learn.judging.robustness import robustness
 from policykd.learn.run import STUDENT, Run, Task, conclude, open_task
-from policykd.learn.session import Session
+from policykd.learn.setup.session import Session
 from policykd.spine.config.load import resolved_yaml
 from policykd.spine.config.schema import Config
 from policykd.spine.config.studies import TuneConfig

@@ -11,9 +11,9 @@ import numpy as np
 
 from policykd.learn.finish import finished
 from policykd.learn.methods.distill import distill
+from policykd.learn.rounds.states import Fresh, LearningState
 from policykd.learn.run import STUDENT, Task, run_task, signed
-from policykd.learn.session import Session
-from policykd.learn.states import Fresh, LearningState
+from policykd.learn.setup.session import Session
 from policykd.spine.artifact import save_artifact
 from policykd.spine.checkpoint import RunFolder
 from policykd.spine.config.load import resolved_yaml

@@ -9,7 +9,7 @@ from tests.house.rules import ROOT, banned_problems, machine_problems, sources, 
 TRUSTED: set[str] = {"policykd/teachers/trusted.py", "policykd/exports/trusted_loads.py"}
 # Modules that may write archives with pickles inside, and read none: exports, and the zips of `policykd train`.
 EXPORT_WRITER = "policykd/exports/pickled.py"
-WRITERS: set[str] = {EXPORT_WRITER, "policykd/learn/train_zip.py"}
+WRITERS: set[str] = {EXPORT_WRITER, "policykd/learn/train/archive.py"}
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ import gymnasium as gym
 import pytest
 
 from policykd import api
-from policykd.learn.judge import Judging
-from policykd.learn.update import Learner
+from policykd.learn.judging.judge import Judging
+from policykd.learn.updates.update import Learner
 from policykd.search import shrink
 from policykd.search.run import shrink_config
 from policykd.spine.config.load import load_config

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from policykd import Config, api, make_custom_teacher
 from policykd.exports.bundle import Wishes
-from policykd.learn.judge import Judging
+from policykd.learn.judging.judge import Judging
 from policykd.rollout.envs import EnvSpec, make_env, registered
 from policykd.spine.errors import InputError
 from policykd.spine.wrappers import GRIDS, judged_by, parsed, seen_by

@@ -12,8 +12,8 @@ from safetensors.numpy import load_file
 from sb3_contrib import MaskablePPO
 
 from policykd import api
-from policykd.learn.judge import Judging, judge
-from policykd.learn.session import Work
+from policykd.learn.judging.judge import Judging, judge
+from policykd.learn.setup.session import Work
 from policykd.report.video import record
 from policykd.spine.config.schema import Config, EnvConfig
 from policykd.spine.errors import InputError, Interrupted

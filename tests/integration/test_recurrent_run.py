@@ -8,7 +8,7 @@ import pytest
 from sb3_contrib import RecurrentPPO
 
 from policykd import api
-from policykd.learn.judge import Judging
+from policykd.learn.judging.judge import Judging
 from policykd.spine.config.schema import Config
 from policykd.spine.errors import Interrupted
 from tests.support.runs import Notes, StopsBehind

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policykd import InputError, api, distill, load_config, resume
-from policykd.learn.judge import Judging
+from policykd.learn.judging.judge import Judging
 from tests.integration.test_ways_in import SMALL
 
 

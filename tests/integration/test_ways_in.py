@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 
 from policykd import Config, InputError, distill, evaluate, load_config, load_student, load_teacher, resume
-from policykd.learn.judge import Judging
+from policykd.learn.judging.judge import Judging
 from policykd.spine.errors import Interrupted
 from policykd.spine.stop import NeverStop
 from policykd.spine.tracker import NullTracker

@@ -13,9 +13,9 @@ from policykd import api
 from policykd.exports.of_student import graph_of
 from policykd.exports.targets import c99
 from policykd.exports.targets.table import Options
-from policykd.learn.judge import Judging
+from policykd.learn.judging.judge import Judging
 from policykd.learn.run import open_task
-from policykd.learn.update import Learner
+from policykd.learn.updates.update import Learner
 from policykd.search.grid import grid, size_for
 from policykd.search.run import shrink_config, with_grid
 from policykd.spine.config.load import load_config

@@ -21,7 +21,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 
 from policykd import InputError, api, distill, load_config, load_student, load_teacher, resume
 from policykd.cli.main import main
-from policykd.learn.judge import Judging
+from policykd.learn.judging.judge import Judging
 from policykd.spine.artifact import read_header
 from policykd.spine.config.schema import EnvConfig
 from tests.support.teachers import write_yaml

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from policykd import api
-from policykd.learn import selection, session, trial
-from policykd.learn.update import Learner
+from policykd.learn.judging import trial
+from policykd.learn.rounds import selection
+from policykd.learn.setup import session
+from policykd.learn.updates.update import Learner
 from policykd.rollout import collect
 from policykd.rollout.vecenv import SyncEnvs, VectorEnvs
 from policykd.spine.config.load import load_config

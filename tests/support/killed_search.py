@@ -6,8 +6,8 @@ import sys
 from typing import Any
 
 from policykd import api
-from policykd.learn import trial
-from policykd.learn.update import Learner
+from policykd.learn.judging import trial
+from policykd.learn.updates.update import Learner
 from policykd.rollout import collect
 from policykd.search import generation, shrink
 from policykd.spine.config.load import load_config

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from policykd.evaluation.confirm import Demand
-from policykd.learn.session import Session, Work
+from policykd.learn.setup.session import Session, Work
 from policykd.rollout.envs import EnvSpec
 from policykd.search import grid
 from policykd.search.standing import Candidate, Standing

@@ -17,14 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from policykd.learn.labels import beside
-from policykd.learn.offline import no_states, stored_states
-from policykd.learn.resuming import restore, save
-from policykd.learn.selection import Selection, select
-from policykd.learn.session import Session
-from policykd.learn.states import Fresh, LearningState, start
-from policykd.learn.targets import family_loss, round_loss
-from policykd.learn.trace import trace_round
+from policykd.learn.rounds.labels import beside
+from policykd.learn.rounds.offline import no_states, stored_states
+from policykd.learn.rounds.resuming import restore, save
+from policykd.learn.rounds.selection import Selection, select
+from policykd.learn.rounds.states import Fresh, LearningState, start
+from policykd.learn.rounds.targets import family_loss, round_loss
+from policykd.learn.rounds.trace import trace_round
+from policykd.learn.setup.session import Session
 from policykd.rollout.collect import Rollout, Shard, collect, label
 from policykd.rollout.schedules import beta_schedule
 from policykd.spine.seeding import SeedKey

@@ -1,7 +1,7 @@
 """The configuration: frozen, typed, each hyper-parameter documented once, where it is declared.
 
 `auto` means: derived from spaces, the teacher's distribution and measured statistics when the run starts
-(`policykd.learn.defaults`), never from an environment's name; the resolved value is saved with the run.
+(`policykd.learn.setup.defaults`), never from an environment's name; the resolved value is saved with the run.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from policykd import api
-from policykd.learn.weighing import by_return
+from policykd.learn.setup.weighing import by_return
 from policykd.spine.config.load import load_config
 from policykd.spine.config.schema import Config
 from policykd.spine.errors import InputError, Interrupted

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from policykd import api, studies
-from policykd.learn.judge import Judging
+from policykd.learn.judging.judge import Judging
 from policykd.spine.config.load import load_config
 from policykd.spine.errors import ConfigError, InputError, Interrupted
 from tests.support.runs import StopsBehind

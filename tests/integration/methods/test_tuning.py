@@ -10,7 +10,7 @@ import pytest
 
 import policykd
 from policykd.evaluation import episodes as playing
-from policykd.learn import selection
+from policykd.learn.rounds import selection
 from policykd.spine.config.load import load_config
 from policykd.spine.errors import InputError, Interrupted
 from tests.support.runs import Notes, StopsBehind

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from policykd.compress.int8 import quantise_, quantised, rounded, scale_of
-from policykd.learn.update import Learner
+from policykd.learn.updates.update import Learner
 from policykd.spine.artifact import load_artifact, save_artifact
 from policykd.spine.config.data import UpdateConfig
 from policykd.spine.errors import InputError

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from policykd.data.sequences import BURN_IN, CHUNK, SequenceDataset
-from policykd.learn.update import Learner
+from policykd.learn.updates.update import Learner
 from policykd.loss.distributions import Categorical
 from policykd.loss.losses import Loss
 from policykd.spine.config.data import UpdateConfig

@@ -28,7 +28,7 @@ from policykd.exports.stepwise import run_stepwise, stepwise
 from policykd.exports.targets.table import Options, target
 from policykd.exports.vectors import LANES, STEPS, proof_of, read, tolerance_of_steps
 from policykd.exports.verify import Check, Stage, play
-from policykd.learn.session import Work
+from policykd.learn.setup.session import Work
 from policykd.loss.distributions import Categorical
 from policykd.rollout.envs import EnvSpec
 from policykd.spine.errors import InputError

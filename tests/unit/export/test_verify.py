@@ -299,7 +299,7 @@ def test_another_policy_is_caught_in_the_loop(tmp_path: Path) -> None:
     import gymnasium as gym
 
     from policykd.exports.verify import Check, Stage, play
-    from policykd.learn.session import Work
+    from policykd.learn.setup.session import Work
     from policykd.rollout.envs import EnvSpec
     from policykd.spine.stop import NeverStop
     from policykd.spine.tracker import NullTracker

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import policykd
-from policykd.learn.aside import Aside, Target, pairs_of, targets_of
-from policykd.learn.labels import asides
+from policykd.learn.rounds.labels import asides
+from policykd.learn.updates.aside import Aside, Target, pairs_of, targets_of
 from policykd.loss.distributions import Categorical
 from policykd.spine.config.aside import AsideConfig
 from policykd.spine.config.load import load_config

@@ -7,7 +7,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from policykd.learn.augment import Augment, refuse_augment
+from policykd.learn.updates.augment import Augment, refuse_augment
 from policykd.spine.config.augment import AugmentConfig
 from policykd.spine.config.load import load_config
 from policykd.spine.errors import InputError

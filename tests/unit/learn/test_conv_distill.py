@@ -14,7 +14,7 @@ import safetensors.numpy
 from policykd import api
 from policykd.cli.main import main
 from policykd.exports.bundle import Wishes
-from policykd.learn.judge import Judging
+from policykd.learn.judging.judge import Judging
 from policykd.spine.config.schema import Config
 from policykd.spine.errors import InputError, Interrupted
 from policykd.spine.tracker import NullTracker

@@ -11,8 +11,8 @@ from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policykd.learn.defaults import Measured, default_width, resolve, resolve_device
-from policykd.learn.states import members_of
+from policykd.learn.rounds.states import members_of
+from policykd.learn.setup.defaults import Measured, default_width, resolve, resolve_device
 from policykd.loss.distributions import Categorical, DiagGaussian
 from policykd.rollout.envs import EnvSpec, factory_spec
 from policykd.spine.config.schema import Config

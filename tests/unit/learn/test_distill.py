@@ -13,7 +13,7 @@ import torch
 from stable_baselines3 import PPO
 
 from policykd import api
-from policykd.learn.notes import notes_of
+from policykd.learn.judging.notes import notes_of
 from policykd.spine.checkpoint import RunFolder
 from policykd.spine.config.schema import Config
 from policykd.spine.errors import InputError, Interrupted

@@ -13,7 +13,7 @@ from gymnasium import spaces
 
 from policykd import api
 from policykd.cli.main import main
-from policykd.learn.judge import Judging
+from policykd.learn.judging.judge import Judging
 from policykd.learn.methods.distill import _sequences, _tables
 from policykd.rollout.collect import Rollout
 from policykd.spine.config.schema import Config

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import policykd
-from policykd.learn.held_out import HeldOut, held_rows
+from policykd.learn.rounds.held_out import HeldOut, held_rows
 from policykd.loss.distributions import Categorical
 from policykd.loss.losses import Loss
 from policykd.spine.config.load import load_config

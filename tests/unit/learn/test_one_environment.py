@@ -17,7 +17,7 @@ from stable_baselines3 import PPO
 
 from policykd import api
 from policykd.evaluation.episodes import policy_actor, run_episodes
-from policykd.learn.judge import Judging
+from policykd.learn.judging.judge import Judging
 from policykd.report.ranking import ranking_table
 from policykd.rollout.envs import EnvSpec
 from policykd.spine.artifact import save_artifact

@@ -15,7 +15,7 @@ from stable_baselines3 import PPO
 
 from policykd import api
 from policykd.cli.main import main
-from policykd.learn.judge import Judging
+from policykd.learn.judging.judge import Judging
 from policykd.spine.config.schema import Config
 from policykd.spine.errors import InputError
 from policykd.spine.packing import packing_of

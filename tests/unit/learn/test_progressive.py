@@ -11,8 +11,8 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from policykd.learn.ladder import ladder
 from policykd.learn.progressive import steps_of
+from policykd.learn.setup.ladder import ladder
 from policykd.loss.distributions import Categorical
 from policykd.rollout.assistant import Assistant
 from policykd.rollout.kernels import kernel_of, params_of

@@ -14,9 +14,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 from policykd import api
 from policykd.evaluation.entropy import entropy_on
 from policykd.evaluation.stats import mean_interval
-from policykd.learn.judge import Judging
-from policykd.learn.ranking import _difference, latency_us
-from policykd.learn.session import Work
+from policykd.learn.judging.judge import Judging
+from policykd.learn.judging.ranking import _difference, latency_us
+from policykd.learn.setup.session import Work
 from policykd.report.ranking import ranking_table
 from policykd.spine.errors import InputError, Interrupted
 from policykd.spine.packing import packing_of

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from policykd import api
 from policykd.cli.main import main
-from policykd.learn.disturbing import disturbed
+from policykd.learn.setup.disturbing import disturbed
 from policykd.report.table import result_table
 from policykd.rollout.envs import EnvSpec
 from policykd.spine.checkpoint import RunFolder

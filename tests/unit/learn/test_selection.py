@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from policykd.learn.selection import Choice, Selection, judged
+from policykd.learn.rounds.selection import Choice, Selection, judged
 from policykd.loss.distributions import Categorical
 from policykd.students.family import Family
 from policykd.students.spec import MemberSpec

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from gymnasium import spaces
 
-from policykd.learn.started import refuse_unfit_start
+from policykd.learn.setup.started import refuse_unfit_start
 from policykd.spine.artifact import save_artifact
 from policykd.spine.config.load import load_config
 from policykd.spine.errors import InputError

@@ -13,8 +13,8 @@ import torch
 
 from policykd import api
 from policykd.cli.main import main
-from policykd.learn.judge import Judging
-from policykd.learn.sources import fit_pair, policy_env, views_env
+from policykd.learn.judging.judge import Judging
+from policykd.learn.setup.sources import fit_pair, policy_env, views_env
 from policykd.rollout.envs import EnvSpec, make_env
 from policykd.rollout.fit import fit_views
 from policykd.rollout.kernels import kernel_of, params_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from policykd.learn.targets import family_loss, round_loss
+from policykd.learn.rounds.targets import family_loss, round_loss
 from policykd.spine.config.load import load_config
 from policykd.spine.config.loss import LossConfig
 from policykd.spine.errors import InputError

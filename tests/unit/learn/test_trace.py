@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from policykd.learn.states import start
-from policykd.learn.trace import member_names
+from policykd.learn.rounds.states import start
+from policykd.learn.rounds.trace import member_names
 from policykd.students.spec import MemberSpec
 from tests.support.pictures import finder
 from tests.support.standings import session

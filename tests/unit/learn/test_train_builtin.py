@@ -12,8 +12,8 @@ import pytest
 import stable_baselines3
 
 from policykd.evaluation.episodes import policy_actor, run_episodes
-from policykd.learn.train_record import StopProgress
-from policykd.learn.train_teacher import train_teacher
+from policykd.learn.train.record import StopProgress
+from policykd.learn.train.teacher import train_teacher
 from policykd.rollout.envs import EnvSpec
 from policykd.spine.config.load import load_train_config, shipped_folder, shipped_names
 from policykd.spine.config.schema import TrainConfig

@@ -12,7 +12,7 @@ import sb3_contrib
 from sb3_contrib.common.maskable.utils import get_action_masks
 
 import policykd_envs  # noqa: F401  # registers LidarNav
-from policykd.learn.train_teacher import train_teacher
+from policykd.learn.train.teacher import train_teacher
 from policykd.spine.config.schema import TrainConfig
 from policykd.spine.errors import InputError
 from policykd.teachers.load import load_teacher

@@ -8,7 +8,7 @@ import pytest
 from sb3_contrib import MaskablePPO
 
 import policykd_envs
-from policykd.learn.train_teacher import train_teacher
+from policykd.learn.train.teacher import train_teacher
 from policykd.spine.config.schema import TrainConfig
 from policykd.spine.errors import InputError
 from policykd.teachers.load import load_teacher

@@ -7,8 +7,8 @@ import pytest
 from gymnasium import spaces
 from torch import nn
 
-from policykd.learn import train_settings
-from policykd.learn.train_settings import algorithm_class, algorithm_kwargs, policy_kwargs, policy_name
+from policykd.learn.train import settings as train_settings
+from policykd.learn.train.settings import algorithm_class, algorithm_kwargs, policy_kwargs, policy_name
 from policykd.spine.errors import InputError
 
 ACTIONS = spaces.Box(-1.0, 1.0, (2,))

@@ -13,7 +13,7 @@ import stable_baselines3 as sb3
 import torch
 import yaml
 
-from policykd.learn.train_teacher import train_teacher
+from policykd.learn.train.teacher import train_teacher
 from policykd.spine.config.schema import TrainConfig
 from policykd.spine.errors import InputError, Interrupted, NumericsError
 from policykd.teachers.load import BUILTIN_FOLDER, load_teacher

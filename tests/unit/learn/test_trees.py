@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from policykd.data.dataset import Dataset
-from policykd.learn.trees import TreeFitter, grow, with_values
+from policykd.learn.updates.trees import TreeFitter, grow, with_values
 from policykd.loss.distributions import Categorical
 from policykd.loss.losses import Loss
 from policykd.spine.seeding import SeedKey

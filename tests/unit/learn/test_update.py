@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from policykd.data.dataset import Dataset
-from policykd.learn.update import Learner, UpdateMetrics
+from policykd.learn.updates.update import Learner, UpdateMetrics
 from policykd.loss.distributions import Categorical, DiagGaussian
 from policykd.loss.losses import Loss
 from policykd.spine.config.data import UpdateConfig

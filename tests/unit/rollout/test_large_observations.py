@@ -15,7 +15,7 @@ from policykd.evaluation import episodes as module
 from policykd.evaluation.agreement import agreement_on
 from policykd.evaluation.entropy import entropy_on
 from policykd.evaluation.episodes import random_actor, run_episodes
-from policykd.learn.defaults import Measured, _q_temperature
+from policykd.learn.setup.defaults import Measured, _q_temperature
 from policykd.loss.distributions import Categorical
 from policykd.rollout.collect import Rollout, label
 from policykd.rollout.envs import factory_spec

@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from policykd.learn.disturbing import randomisable
+from policykd.learn.setup.disturbing import randomisable
 from policykd.rollout.disturbance import Disturbance
 from policykd.rollout.envs import EnvSpec, factory_spec, make_env
 from policykd.rollout.vecenv import make_batch

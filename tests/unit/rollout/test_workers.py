@@ -16,7 +16,7 @@ import pytest
 
 from policykd import Config, distill
 from policykd.evaluation.episodes import policy_actor, random_actor, run_episodes
-from policykd.learn.sources import policy_env
+from policykd.learn.setup.sources import policy_env
 from policykd.rollout.collect import Shard, collect, label
 from policykd.rollout.envs import EnvSpec, factory_spec, teacher_spec
 from policykd.rollout.vecenv import BatchEnv, SyncEnvs

@@ -8,7 +8,7 @@ import pytest
 
 from policykd.evaluation.confirm import Attempt
 from policykd.evaluation.gate import interval
-from policykd.learn.proof import Proof
+from policykd.learn.judging.proof import Proof
 from policykd.search.diagnosis import diagnose
 from policykd.search.frontier import frontier_document
 from policykd.search.grid import fixed_bytes

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from policykd.evaluation.confirm import Attempt
-from policykd.learn.proof import Proof
+from policykd.learn.judging.proof import Proof
 from policykd.search import shrink as module
 from policykd.search.shrink import Shrink
 from policykd.search.standing import Standing

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from policykd.data.dataset import Dataset
-from policykd.learn.update import Learner
+from policykd.learn.updates.update import Learner
 from policykd.loss.distributions import Categorical, DiagGaussian, Distribution
 from policykd.loss.losses import Loss, forward_kl
 from policykd.spine.config.data import UpdateConfig

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from policykd.data.sequences import SequenceDataset
-from policykd.learn.update import Learner
+from policykd.learn.updates.update import Learner
 from policykd.loss.distributions import Categorical, DiagGaussian, Distribution
 from policykd.loss.losses import Loss
 from policykd.spine.config.data import UpdateConfig

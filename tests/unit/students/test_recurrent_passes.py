@@ -9,7 +9,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from policykd.data.sequences import Chunks
-from policykd.learn.update import Learner
+from policykd.learn.updates.update import Learner
 from policykd.loss.losses import Loss
 from policykd.spine.config.data import UpdateConfig
 from policykd.students.recurrent import GruFamily

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from policykd.data.dataset import Dataset
-from policykd.learn.update import Learner
+from policykd.learn.updates.update import Learner
 from policykd.loss.distributions import Categorical, DiagGaussian
 from policykd.loss.losses import make_loss
 from policykd.spine.config.data import UpdateConfig

@@ -176,7 +176,7 @@ def test_a_builtin_teacher_without_its_statistics(
 
 
 def test_what_policykd_train_writes(tmp_path: Path) -> None:
-    from policykd.learn.train_teacher import train_teacher
+    from policykd.learn.train.teacher import train_teacher
     from policykd.spine.config.schema import TrainConfig
 
     config = TrainConfig.model_validate(

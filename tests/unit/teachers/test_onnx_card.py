@@ -15,7 +15,7 @@ from onnx import helper
 
 from policykd import ConfigError, InputError, evaluate, load_config, load_teacher
 from policykd.cli.main import main
-from policykd.learn.judge import Judging
+from policykd.learn.judging.judge import Judging
 from policykd.spine.config.messages import MAX_PROBLEMS
 from policykd.spine.errors import MAX_LINE
 from tests.security.onnx_inputs import CARD, onnx_inputs

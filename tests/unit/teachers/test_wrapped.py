@@ -21,7 +21,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from policykd import api
 from policykd.cli.main import main
-from policykd.learn.judge import Judging
+from policykd.learn.judging.judge import Judging
 from policykd.spine.config.load import load_config
 from policykd.spine.config.schema import Config
 from policykd.spine.errors import InputError

@@ -14,7 +14,7 @@ from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
-from policykd.learn.judge import describe_teacher
+from policykd.learn.judging.judge import describe_teacher
 from policykd.teachers.custom import make_custom_teacher
 from policykd.teachers.load import load_teacher
 from policykd.teachers.modelspec import UnsupportedPolicy

@@ -10,10 +10,10 @@ from typing import Any
 
 from policykd.evaluation.episodes import Episodes, policy_actor, random_actor, run_episodes
 from policykd.evaluation.stats import refuse_random_teacher
-from policykd.learn.defaults import GATE_MOST, Measured, resolve
-from policykd.learn.disturbing import disturbed, noise_units
-from policykd.learn.started import sha256_of_start
-from policykd.learn.weighing import scaled, weighed
+from policykd.learn.setup.defaults import GATE_MOST, Measured, resolve
+from policykd.learn.setup.disturbing import disturbed, noise_units
+from policykd.learn.setup.started import sha256_of_start
+from policykd.learn.setup.weighing import scaled, weighed
 from policykd.rollout.envs import EnvSpec
 from policykd.spine.checkpoint import RunFolder
 from policykd.spine.config.load import resolved_yaml

@@ -13,10 +13,10 @@ from policykd.evaluation.confirm import Attempt, Demand, confirm
 from policykd.evaluation.episodes import policy_actor, run_episodes
 from policykd.evaluation.gate import NOTHING, Paired, in_words, interval
 from policykd.evaluation.stats import retention, return_summary, worst_decile
+from policykd.learn.judging.notes import notes_of
+from policykd.learn.judging.trial import Trial
 from policykd.learn.methods.distill import Distilled
-from policykd.learn.notes import notes_of
-from policykd.learn.session import Session
-from policykd.learn.trial import Trial
+from policykd.learn.setup.session import Session
 from policykd.spine.config.judging import GateConfig
 from policykd.students.student import Student
 from policykd.teachers.base import Teacher
@@ -84,7 +84,7 @@ def demand_of(session: Session) -> Demand | None:
     gate = session.config.gate
     if gate.keep is None:
         return None
-    assert isinstance(gate.most_episodes, int)  # settled by `policykd.learn.defaults`
+    assert isinstance(gate.most_episodes, int)  # settled by `policykd.learn.setup.defaults`
     return Demand(gate.keep, gate.margin, gate.least_episodes, gate.most_episodes, session.attempts)
 
 

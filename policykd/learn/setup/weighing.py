@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policykd.evaluation.episodes import policy_actor, random_actor, run_episodes
-from policykd.learn.defaults import q_temperature
+from policykd.learn.setup.defaults import q_temperature
 from policykd.rollout.envs import EnvSpec
 from policykd.spine.config.schema import Config
 from policykd.spine.errors import InputError

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from policykd.data.dataset import Dataset
 from policykd.data.sequences import SequenceDataset
-from policykd.learn.update import UpdateMetrics
+from policykd.learn.updates.update import UpdateMetrics
 from policykd.loss.distributions import Bernoulli, Distribution, MultiCategorical, is_gaussian
 from policykd.loss.losses import Loss
 from policykd.spine.errors import InputError

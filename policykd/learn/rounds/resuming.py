@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from policykd.learn.offline import stored_states
-from policykd.learn.session import Session
-from policykd.learn.states import LearningState, start
+from policykd.learn.rounds.offline import stored_states
+from policykd.learn.rounds.states import LearningState, start
+from policykd.learn.setup.session import Session
 from policykd.spine.errors import InputError
 from policykd.students.normaliser import Normaliser
 

@@ -9,9 +9,9 @@ from policykd.evaluation.episodes import Episodes
 from policykd.evaluation.parallel import Job, play
 from policykd.evaluation.smoothness import mean_change
 from policykd.evaluation.stats import refuse_random_teacher, retention, return_summary
-from policykd.learn.proof import Proved
-from policykd.learn.session import Session
-from policykd.learn.trial import player
+from policykd.learn.judging.proof import Proved
+from policykd.learn.judging.trial import player
+from policykd.learn.setup.session import Session
 from policykd.spine.errors import InputError
 from policykd.spine.types import Policy
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from policykd.data.stored import Layout, Sizes, Stored, layout_of, open_stored, refuse_other
-from policykd.learn.labels import beside
-from policykd.learn.session import Session
+from policykd.learn.rounds.labels import beside
+from policykd.learn.setup.session import Session
 from policykd.rollout.collect import TEACHER
 from policykd.rollout.envs import EnvSpec
 from policykd.rollout.masks import mask_branches

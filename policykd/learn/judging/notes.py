@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from policykd.learn.families import sees_images
+from policykd.learn.rounds.families import sees_images
 from policykd.spine.config.schema import Config
 from policykd.spine.wrappers import parsed
 from policykd.students.spec import MemberSpec, members_of

@@ -10,9 +10,9 @@ from torch import Tensor
 from policykd.data.dataset import Dataset
 from policykd.data.records import RecordDataset, Records
 from policykd.data.sequences import SequenceDataset
-from policykd.learn.labels import label_width
-from policykd.learn.session import Session
-from policykd.learn.trees import require_packages
+from policykd.learn.rounds.labels import label_width
+from policykd.learn.setup.session import Session
+from policykd.learn.updates.trees import require_packages
 from policykd.loss.weighting import weigh_by
 from policykd.spine.config.student import StudentConfig
 from policykd.spine.errors import InputError
@@ -62,7 +62,7 @@ def dataset_of(session: Session) -> Dataset | SequenceDataset:
         return SequenceDataset(packing.n_features, *bounds)
     images = sees_images(config.student.kind)
     dataset = RecordDataset(packing, *bounds) if images else Dataset(packing.n_features, *bounds)
-    assert config.data.weighting != "auto"  # settled by `policykd.learn.defaults`
+    assert config.data.weighting != "auto"  # settled by `policykd.learn.setup.defaults`
     distribution = session.teacher.distribution
     weigh = weigh_by(config.data.weighting, distribution)
     dataset.weigh = None if weigh is None else lambda labels: weigh(labels[..., : distribution.n_params])

@@ -10,8 +10,8 @@ from policykd.evaluation.episodes import Actor, Episodes, policy_actor, random_a
 from policykd.evaluation.smoothness import mean_change
 from policykd.evaluation.stats import refuse_random_teacher, retention, return_summary, worst_decile
 from policykd.evaluation.watched import agreement_in, watched
-from policykd.learn.session import Work
-from policykd.learn.sources import fit_pair, open_policy, policy_env, student_file, views_env
+from policykd.learn.setup.session import Work
+from policykd.learn.setup.sources import fit_pair, open_policy, policy_env, student_file, views_env
 from policykd.rollout.envs import EnvSpec
 from policykd.rollout.fit import fit
 from policykd.spine.artifact import read_header

@@ -13,9 +13,9 @@ import torch
 from policykd.evaluation.entropy import entropy_in, tallied
 from policykd.evaluation.episodes import Episodes, policy_actor, random_actor, run_episodes
 from policykd.evaluation.stats import mean_interval, refuse_random_teacher, return_summary
-from policykd.learn.judge import Judging, describe, describe_teacher, environment, tell_notes
-from policykd.learn.session import Work
-from policykd.learn.sources import open_policy
+from policykd.learn.judging.judge import Judging, describe, describe_teacher, environment, tell_notes
+from policykd.learn.setup.session import Work
+from policykd.learn.setup.sources import open_policy
 from policykd.rollout.envs import EnvSpec
 from policykd.rollout.fit import fit
 from policykd.spine.config.schema import EnvConfig

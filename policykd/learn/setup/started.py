@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from policykd.learn.sources import student_file
+from policykd.learn.setup.sources import student_file
 from policykd.spine.config.schema import Config
 from policykd.spine.errors import InputError
 from policykd.spine.spaces import describe_space

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from policykd.learn.session import Session
-from policykd.learn.states import Fresh, LearningState
-from policykd.learn.update import Learner, UpdateMetrics
+from policykd.learn.rounds.states import Fresh, LearningState
+from policykd.learn.setup.session import Session
+from policykd.learn.updates.update import Learner, UpdateMetrics
 from policykd.rollout.schedules import beta_schedule
 from policykd.students.spec import MemberSpec
 

@@ -13,7 +13,7 @@ from policykd.evaluation.gate import Paired
 from policykd.evaluation.parallel import Job, Player, play
 from policykd.evaluation.smoothness import share
 from policykd.evaluation.watched import agreement_in, watched
-from policykd.learn.session import Session
+from policykd.learn.setup.session import Session
 from policykd.spine.files import sha256_of
 from policykd.spine.types import Array, Policy, is_recurrent
 from policykd.students.student import Student

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from policykd.learn.aside import Target, pairs_of, targets_of
+from policykd.learn.updates.aside import Target, pairs_of, targets_of
 from policykd.loss.losses import action_width
 from policykd.spine.config.schema import Config
 from policykd.spine.errors import InputError

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from policykd.compress.prune import Labelled, Net, pruned
-from policykd.learn.started import open_start, refuse_unfit_layers
+from policykd.learn.setup.started import open_start, refuse_unfit_layers
 from policykd.loss.losses import Loss
 from policykd.students.family import Family
 from policykd.students.transplant import plant, plant_log_std, refitted
 
 if TYPE_CHECKING:
-    from policykd.learn.states import LearningState
+    from policykd.learn.rounds.states import LearningState
 
 
 def begin_from(state: LearningState, inputs: Tensor, params: Tensor) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from policykd.learn.ladder import ladder
+from policykd.learn.setup.ladder import ladder
 from policykd.loss.acting import params_on
 from policykd.loss.distributions import is_gaussian
 from policykd.rollout.envs import EnvSpec, registered
@@ -221,7 +221,7 @@ def _n_updates(config: Config, teacher: TeacherPolicy) -> int:
 
 
 def _q_temperature(config: Config, teacher: TeacherPolicy, measured: Measured) -> float:
-    """Of one teacher; those of an ensemble have one each (`policykd.learn.weighing`)."""
+    """Of one teacher; those of an ensemble have one each (`policykd.learn.setup.weighing`)."""
     if config.loss.q_temperature != "auto":
         return config.loss.q_temperature
     if not teacher.value_teacher or config.ensemble.teachers:

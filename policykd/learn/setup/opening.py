@@ -16,7 +16,7 @@ _LIVE = "live "
 
 def open_teacher(config: Config, given: Any = None) -> Teacher:
     """The teacher of `config`, or the live one that is `given`, or several of them as a list; InputError for a live one
-    that is missing. Weights by return are equal until `policykd.learn.weighing` has settled them."""
+    that is missing. Weights by return are equal until `policykd.learn.setup.weighing` has settled them."""
     if isinstance(given, EnsembleTeacher):
         raise InputError("teacher is an ensemble: give its teachers as a list, and ensemble.how of the configuration")
     sources = list(given) if isinstance(given, list | tuple) else [config.teacher if given is None else given]

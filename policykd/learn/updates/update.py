@@ -14,8 +14,8 @@ from policykd.compress.int8 import quantise_
 from policykd.data.dataset import Dataset
 from policykd.data.records import RecordDataset
 from policykd.data.sequences import Chunks, SequenceDataset
-from policykd.learn.aside import Aside
-from policykd.learn.augment import Augment
+from policykd.learn.updates.aside import Aside
+from policykd.learn.updates.augment import Augment
 from policykd.loss.lean import slope_of
 from policykd.loss.losses import Loss
 from policykd.spine.config.data import UpdateConfig
@@ -53,7 +53,7 @@ class Learner:
         """`int8`: the family's weights are those of the optimizer rounded to 8 bits, after every step."""
         self.family, self.loss, self._config, self._int8 = family, loss, config, int8
         self._weights = family.flat.clone() if int8 else family.flat  # what the optimizer moves
-        assert isinstance(config.n_updates, int)  # settled by `policykd.learn.defaults`
+        assert isinstance(config.n_updates, int)  # settled by `policykd.learn.setup.defaults`
         self.n_updates = config.n_updates
         self._total = rounds * self.n_updates
         self._norms: Tensor | None = None  # of the last update, before the bound

@@ -16,17 +16,17 @@ from policykd.data.dataset import Dataset
 from policykd.data.records import RecordDataset
 from policykd.data.sequences import SequenceDataset
 from policykd.evaluation.agreement import agreement
-from policykd.learn.aside import Aside
-from policykd.learn.augment import Augment
-from policykd.learn.families import AnyFamily, dataset_of, family_of, student_of, student_with
-from policykd.learn.held_out import HeldOut, held_rows
-from policykd.learn.labels import asides
-from policykd.learn.selection import Selection
-from policykd.learn.session import Session
-from policykd.learn.targets import family_loss
-from policykd.learn.trees import TreeFitter
-from policykd.learn.update import Learner
-from policykd.learn.warm import begin_from
+from policykd.learn.rounds.families import AnyFamily, dataset_of, family_of, student_of, student_with
+from policykd.learn.rounds.held_out import HeldOut, held_rows
+from policykd.learn.rounds.labels import asides
+from policykd.learn.rounds.selection import Selection
+from policykd.learn.rounds.targets import family_loss
+from policykd.learn.rounds.warm import begin_from
+from policykd.learn.setup.session import Session
+from policykd.learn.updates.aside import Aside
+from policykd.learn.updates.augment import Augment
+from policykd.learn.updates.trees import TreeFitter
+from policykd.learn.updates.update import Learner
 from policykd.loss.losses import Loss
 from policykd.rollout.kernels import Members
 from policykd.rollout.recurrent import GruMembers

@@ -9,11 +9,11 @@ import numpy as np
 from torch import Tensor
 
 from policykd.evaluation.episodes import policy_actor, run_episodes
-from policykd.learn.families import AnyFamily
-from policykd.learn.session import Session
+from policykd.learn.rounds.families import AnyFamily
+from policykd.learn.setup.session import Session
 
 if TYPE_CHECKING:
-    from policykd.learn.states import LearningState
+    from policykd.learn.rounds.states import LearningState
 
 
 class Choice(NamedTuple):

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from policykd.learn.train_record import ShouldStop, measure_return, write_teacher
-from policykd.learn.train_settings import algorithm_class, algorithm_kwargs, policy_kwargs, policy_name
+from policykd.learn.train.record import ShouldStop, measure_return, write_teacher
+from policykd.learn.train.settings import algorithm_class, algorithm_kwargs, policy_kwargs, policy_name
 from policykd.spine.config.schema import TrainConfig
 from policykd.spine.errors import InputError, Interrupted, NumericsError
 from policykd.spine.files import make_folder, write_json

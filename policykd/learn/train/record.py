@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from policykd.learn.train_zip import portable_zip
+from policykd.learn.train.archive import portable_zip
 from policykd.spine.config.schema import TrainConfig
 from policykd.spine.errors import Interrupted
 from policykd.spine.files import sha256_of, write_atomic, write_json

@@ -1,0 +1,1 @@
+"""What a round changes, and what of it is kept: families, labels, selection, checkpoints."""

@@ -1,0 +1,1 @@
+"""Teachers, trained with stable-baselines3 as a configuration says."""

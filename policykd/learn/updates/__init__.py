@@ -1,0 +1,1 @@
+"""How members learn from a round: gradient steps, or trees grown anew."""
