@@ -7,9 +7,12 @@ little. Each row changes one method and nothing else; rows are compared seed by 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -23,17 +26,24 @@ _T = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 1
 
 @dataclass(frozen=True)
 class Task:
-    """A teacher, and what makes its student fall short: settings that all rows share."""
+    """A teacher, and what makes its student fall short: a width, and the rounds and timesteps that all rows share."""
 
     teacher: str
-    settings: tuple[str, ...]
+    width: int
+    rounds: int
+    timesteps: int
     discrete: bool = False
+
+    def settings(self, parts: int = 1) -> tuple[str, ...]:
+        """Of a run of so many distillations, which share the rounds and timesteps of one."""
+        shared = f"rollout.rounds={self.rounds // parts}", f"rollout.timesteps={self.timesteps // parts}"
+        return (f"student.width={self.width}", *shared)
 
 
 TASKS = (
-    Task("ppo/HalfCheetah-v3_1", ("student.width=8",)),
-    Task("a2c/BipedalWalker-v3_1", ("student.width=4",)),
-    Task("ppo/LunarLander-v2_1", ("student.width=2", "rollout.rounds=4", "rollout.timesteps=6000"), discrete=True),
+    Task("ppo/HalfCheetah-v3_1", 8, 16, 64_000),
+    Task("a2c/BipedalWalker-v3_1", 4, 16, 64_000),
+    Task("ppo/LunarLander-v2_1", 2, 4, 6_000, discrete=True),
 )
 PLAIN = "plain"
 METHODS: dict[str, tuple[str, ...]] = {
@@ -46,12 +56,22 @@ METHODS: dict[str, tuple[str, ...]] = {
     "temperature 4 that falls": ("loss.temperature=4", "loss.adapt=temperature"),
     "half hard targets": ("loss.alpha=0.5",),
     "hard targets at the end": ("loss.hard_rounds=2",),
+    "three temperatures, the best": ("loss.temperature=[0.5,1,2]",),
+    "three first weights, the best": ("student.seeds=3",),
     "the teacher alone acts": ("rollout.beta.schedule=constant", "rollout.beta.value=1"),
     "mixture that falls (DAgger)": ("rollout.beta.schedule=linear",),
+    "hints": ("aside.hints=0.1", "aside.hint_rounds={half}"),
+    "the teacher's value": ("aside.value=0.1",),
     "jitter, student's input": ("augment.jitter=0.1",),
     "jitter, both": ("augment.jitter=0.1", "augment.seen_by=both"),
     "early stopping": ("data.held_out=0.25", "update.patience=3"),
+    "weights of 8 bits, aware": ("compress.int8=aware",),
 }
+CHAINS: dict[str, tuple[str, ...]] = {
+    "an assistant four times as wide": ("progressive.steps=[{wide}]",),
+    "two generations": ("progressive.generations=2",),
+}
+"""Of two distillations each: half the rounds and half the timesteps for either."""
 OF_CHOICES: dict[str, tuple[str, ...]] = {
     "Jensen-Shannon": ("loss.kind=jsd",),
     "weights by Q-gap": ("data.weighting=q_gap",),
@@ -61,32 +81,36 @@ OF_CHOICES: dict[str, tuple[str, ...]] = {
 
 def measure(options: argparse.Namespace) -> tuple[str, bool]:
     """Every method on every task; no bound: what does not help says so."""
+    tasks = [task for task in TASKS if not options.only or task.teacher in options.only]
+    runs = [(task, name, seed) for task in tasks for name in _methods(task) for seed in range(options.seeds)]
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), get_context("spawn")) as pool:
+        waiting = {run: pool.submit(_retention, run[0], _methods(run[0])[run[1]], run[2], options) for run in runs}
+        held = dict[tuple[Task, str, int], float]()
+        for (task, name, seed), future in waiting.items():
+            held[task, name, seed] = future.result()
+            sys.stderr.write(f"{task.teacher} {name}, seed {seed}: {held[task, name, seed]:.3f}\n")
     parts = []
-    for task in TASKS:
-        if options.only and task.teacher not in options.only:
-            continue
-        held = {name: _held(task, extra, options) for name, extra in _methods(task).items()}
-        plain = held[PLAIN]
-        rows = [_row(name, _methods(task)[name], values, plain) for name, values in held.items()]
-        where = f"## {task.teacher}, `{' '.join(task.settings)}`\n\n"
-        parts.append(where + table(HEAD, rows))
-    return PAGE.format(machine=described(), seeds=options.seeds, parts="\n\n".join(parts)), True
+    for task in tasks:
+        of_seeds = {name: [held[task, name, seed] for seed in range(options.seeds)] for name in _methods(task)}
+        rows = [_row(name, _methods(task)[name], values, of_seeds[PLAIN]) for name, values in of_seeds.items()]
+        parts.append(f"## {task.teacher}, `{' '.join(task.settings())}`\n\n{table(HEAD, rows)}")
+    return PAGE.format(machine=described(), seeds=options.seeds, parts="\n".join(parts)), True
 
 
 def _methods(task: Task) -> dict[str, tuple[str, ...]]:
-    return {**METHODS, **(OF_CHOICES if task.discrete else {})}
+    """What each row of the task changes."""
+    rows = {**METHODS, **(OF_CHOICES if task.discrete else {})}
+    known = {"half": task.rounds // 2, "wide": 4 * task.width}
+    halves = {name: (*settings, *task.settings(2)[1:]) for name, settings in CHAINS.items()}
+    return {name: tuple(one.format(**known) for one in settings) for name, settings in {**rows, **halves}.items()}
 
 
-def _held(task: Task, extra: tuple[str, ...], options: argparse.Namespace) -> list[float]:
-    """Retention on the report seeds, one run a training seed."""
-    found = []
-    for seed in range(options.seeds):
-        overrides = [*task.settings, *extra, f"seed={seed}", f"teacher={options.teachers / task.teacher}"]
-        with tempfile.TemporaryDirectory() as folder:
-            run = distill(load_config(None, overrides), out=Path(folder) / "run")
-        found.append(float(run.result["retention"]["value"]))
-        sys.stderr.write(f"{task.teacher} {' '.join(extra) or PLAIN} seed {seed}: {found[-1]:.3f}\n")
-    return found
+def _retention(task: Task, extra: tuple[str, ...], seed: int, options: argparse.Namespace) -> float:
+    """Retention on the report seeds of one run."""
+    overrides = [*task.settings(), *extra, f"seed={seed}", f"teacher={options.teachers / task.teacher}"]
+    with tempfile.TemporaryDirectory() as folder:
+        run = distill(load_config(None, overrides), out=Path(folder) / "run")
+    return float(run.result["retention"]["value"])
 
 
 def _row(name: str, settings: tuple[str, ...], held: list[float], plain: list[float]) -> list[str]:

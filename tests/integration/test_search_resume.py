@@ -19,9 +19,8 @@ from policykd import api
 from tests.house.rules import ROOT
 
 DRIVER = ROOT / "tests" / "support" / "killed_search.py"
-_MORE = ("frontier.json/after", "update", "settle again", "episodes of the confirmation", "latest.json/before")
+_MORE = ("rung", "frontier.json/after", "update", "settle again", "episodes of the confirmation", "latest.json/before")
 MOMENTS = [
-    "rung",
     "confirm",
     *(pytest.param(moment, marks=pytest.mark.slow) for moment in _MORE),
 ]

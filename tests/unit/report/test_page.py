@@ -281,7 +281,7 @@ _DOCUMENTS = {"result": result(), "frontier": frontier(), "analysis": analysis()
 _WAYS = [(name, *way) for name, document in _DOCUMENTS.items() for way in _places(document) if way != ("format",)]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(way=st.sampled_from(_WAYS), value=_ANYTHING)
 def test_no_document_breaks_the_page(tmp_path: Path, way: tuple[Any, ...], value: Any) -> None:
     documents = json.loads(json.dumps(_DOCUMENTS))
