@@ -1,4 +1,4 @@
-"""Every example of configs/methods, as its first lines say, in a folder of its own: does it run, how long, what comes out?"""
+"""Every example of configs/methods, by the commands in its first lines: does it run, how long, what comes out?"""
 
 from __future__ import annotations
 
