@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from policykd.api import distill
 from policykd.data.dataset import Dataset
 from policykd.data.records import RecordDataset
 from policykd.data.sequences import SequenceDataset
@@ -253,3 +254,28 @@ def test_a_whole_run(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         own = found.student.weights()[name]
         assert type(own) is torch.Tensor
         torch.testing.assert_close(own, part, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.slow  # the episodes of teachers that can be named are long
+def test_a_run_of_several_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [
+        "rollout.rounds=2",
+        "rollout.timesteps=1200",
+        "rollout.kernel=torch",
+        "update.n_updates=8",
+        "student.width=6",
+    ]
+    words += ["evaluate.episodes=2", "evaluate.select_episodes=2", "tasks=[{teacher: 'builtin:pendulum'}]"]
+
+    def finished(device: str) -> Run:
+        return distill(load_config("methods/multitask", [*words, f"device={device}"]), out=tmp_path / device)
+
+    plain = finished("cpu")
+    for module in (run, defaults):
+        monkeypatch.setattr(module, "resolve_device", str)
+    with Device() as device:
+        read = watch_loop(monkeypatch, device.still, device.waiting)
+        found = finished("meta")
+    assert len(read) == 8 and found.student.device == CPU
+    for name, part in plain.student.weights().items():
+        torch.testing.assert_close(found.student.weights()[name], part, atol=1e-4, rtol=1e-3)
