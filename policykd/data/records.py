@@ -13,7 +13,7 @@ from policykd.data.dataset import Dataset
 from policykd.spine.packing import Leaf, Packing
 from policykd.spine.types import Array
 from policykd.students.encoders import normaliser_places
-from policykd.students.normaliser import Normaliser
+from policykd.students.normaliser import Normaliser, TensorNormaliser
 
 
 class Records:
@@ -60,7 +60,7 @@ class RecordDataset(Dataset):
     def __init__(self, packing: Packing, n_params: int, max_states: int, device: torch.device | str) -> None:
         self.records = Records(packing)
         super().__init__(self.records.n_bytes, n_params, max_states, device, torch.uint8)
-        self.normaliser: Normaliser | None = None
+        self.normaliser: Normaliser | TensorNormaliser | None = None
 
     def measured(self, rows: Tensor) -> Normaliser:
         """The normaliser for states like these records [M, n_bytes]; of an image one mean and scale a channel."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from policykd.data.dataset import Dataset
+from policykd.loss.heads import shares
 
 
 class TaskDataset(Dataset):
@@ -26,7 +27,7 @@ class TaskDataset(Dataset):
 
     def draw(self, updates: int, batch_size: int, generator: torch.Generator) -> Tensor:
         """Indices [updates, batch_size]: of each task's states in its own columns, the first task's first."""
-        pairs = zip(self._tasks, self._shares(batch_size), strict=True)
+        pairs = zip(self._tasks, shares(batch_size, len(self._tasks)), strict=True)
         return torch.cat([task.draw(updates, share, generator) for task, share in pairs], -1)
 
     def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -34,7 +35,7 @@ class TaskDataset(Dataset):
         inputs = self._inputs.new_zeros(*index.shape, self._inputs.shape[1])
         labels = self._params.new_zeros(*index.shape, self._params.shape[1])
         begin = 0
-        for task, share in enumerate(self._shares(index.shape[-1])):
+        for task, share in enumerate(shares(index.shape[-1], len(self._tasks))):
             rows = slice(begin, begin + share)
             own, params = self._tasks[task].take(index[..., rows])
             inputs[..., rows, self._ends[task] : self._ends[task + 1]] = own
@@ -43,8 +44,3 @@ class TaskDataset(Dataset):
             labels[..., rows, 1 : 1 + params.shape[-1]] = params
             begin += share
         return inputs, labels
-
-    def _shares(self, batch: int) -> list[int]:
-        """How many of a mini-batch each task has; the first ones take what does not divide."""
-        each, rest = divmod(batch, len(self._tasks))
-        return [each + (task < rest) for task in range(len(self._tasks))]

@@ -76,15 +76,15 @@ def multitask(session: Session) -> Run:
     sizes = [own.view.packing.n_features for _, own in sessions]
     config = main.config
     specs = members_of(config.student, config.loss)
-    joint = Joint(specs, sizes, heads, config.student.activation, config.seed)
-    learner = Learner(joint.family, HeadLoss(heads=heads), config.update, config.rollout.rounds)
+    joint = Joint(specs, sizes, heads, config.student.activation, config.seed, config.device)
+    learner = Learner(joint.family, HeadLoss(heads=heads, dealt=True), config.update, config.rollout.rounds)
     shared = session.folder.part(_SHARED)
     lessons, done = _begun(sessions, learner, shared)
     together = TaskDataset([lesson.dataset for lesson in lessons], sizes)
     for index in range(done, config.rollout.rounds):
         _round(lessons, joint, learner, together, index)
         facts = {"timesteps": [lesson.state.timesteps for lesson in lessons]}
-        shared.save_state(index, {name: value.numpy() for name, value in learner.state().items()}, facts)
+        shared.save_state(index, {name: value.cpu().numpy() for name, value in learner.state().items()}, facts)
     return _concluded(lessons, joint)
 
 
@@ -142,7 +142,7 @@ def _round(lessons: list[Lesson], joint: Joint, learner: Learner, together: Task
         if index == 0:
             joint.start_log_std(task, lesson.family)
     own = _loss(lessons, index)
-    learner.loss = HeadLoss(heads=joint.heads, own=own)
+    learner.loss = HeadLoss(heads=joint.heads, own=own, dealt=True)
     rounds, key = main.config.rollout.rounds, SeedKey(main.config.seed, "update", index)
     with main.work.stage("update", round=index, rounds=rounds, total=learner.n_updates):
         metrics = learner.fit(together, index, key, main.work)

@@ -33,7 +33,8 @@ class DiagGaussian:
 
     def temper(self, params: Tensor, temperature: float | Tensor) -> Tensor:
         mean, log_std = _halves(params, self.dim)
-        half_log = 0.5 * torch.log(torch.as_tensor(temperature, dtype=params.dtype, device=params.device))
+        t = temperature.to(params) if isinstance(temperature, Tensor) else params.new_full((), temperature)
+        half_log = 0.5 * torch.log(t)
         return torch.cat([mean.expand_as(log_std + half_log), log_std + half_log], -1)
 
     def kl(self, p: Tensor, q: Tensor) -> Tensor:

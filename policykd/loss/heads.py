@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,19 +45,24 @@ class Heads:
         """Where each task's log_std stands, among those of all; an empty slice where it has none."""
         return _slices(part.n_params - part.n_means for part in self.parts)
 
-    def columns(self, task: int) -> Tensor:
+    def columns(self, task: int, device: torch.device | str = "cpu") -> Tensor:
         """Where the parameters of a task stand in an output [P]."""
-        places, spread = torch.arange(self.n_params), self.spreads[task]
+        places, spread = torch.arange(self.n_params, device=device), self.spreads[task]
         behind = slice(self.n_means + spread.start, self.n_means + spread.stop)
         return torch.cat([places[self.means[task]], places[behind]])
 
 
 @dataclass(frozen=True)
 class HeadLoss(Loss):
-    """The loss `own` of each row by its own head. The gradient by all other heads is zero."""
+    """The loss `own` of each row by its own head. The gradient by all other heads is zero.
+
+    `dealt`: rows lie in the order and the `shares` in which `policykd.data.tasks` deals them; where a task's rows are
+    need not be asked of the device then.
+    """
 
     heads: Heads = Heads(())
     own: Loss = field(default_factory=Loss)
+    dealt: bool = False
 
     def __call__(self, distribution: Distribution, labels: Tensor, student: Tensor) -> Tensor:
         loss = student.new_zeros(student.shape[:-1])
@@ -69,15 +75,24 @@ class HeadLoss(Loss):
         for part, rows, columns in self._tasks(labels):
             some, slope = self.own.with_gradient(part, labels[rows, 1:], student[..., rows, :][..., columns])
             loss[..., rows] = some
-            gradient[..., rows.unsqueeze(-1), columns] = slope
+            gradient[..., rows if self.dealt else rows.unsqueeze(-1), columns] = slope
         return loss, gradient
 
-    def _tasks(self, labels: Tensor) -> Iterator[tuple[Distribution, Tensor, Tensor]]:
+    def _tasks(self, labels: Tensor) -> Iterator[tuple[Distribution, Any, Tensor]]:
         """The rows of each task, and the columns of its head."""
+        dealt = _slices(iter(shares(len(labels), len(self.heads.parts))))
         for task, part in enumerate(self.heads.parts):
-            rows = (labels[:, 0] == task).nonzero().squeeze(-1)
-            if len(rows):
-                yield part, rows, self.heads.columns(task).to(labels.device)
+            columns = self.heads.columns(task, labels.device)
+            if self.dealt:
+                yield part, dealt[task], columns
+            elif len(rows := (labels[:, 0] == task).nonzero().squeeze(-1)):
+                yield part, rows, columns
+
+
+def shares(rows: int, tasks: int) -> list[int]:
+    """How many of a mini-batch each task has, one after the other; the first ones take what does not divide."""
+    each, rest = divmod(rows, tasks)
+    return [each + (task < rest) for task in range(tasks)]
 
 
 def _slices(sizes: Iterator[int]) -> tuple[slice, ...]:

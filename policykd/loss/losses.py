@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -152,7 +153,13 @@ def _column(value: PerMember, student: Tensor) -> float | Tensor:
     """As it multiplies losses [S, B]."""
     if not isinstance(value, tuple):
         return value
-    return torch.tensor(value, dtype=student.dtype, device=student.device).unsqueeze(-1)
+    return _on(value, student.dtype, student.device)
+
+
+@lru_cache(maxsize=8)
+def _on(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """[S, 1], written on the device: a copy of the host's would wait for all that is under way there."""
+    return torch.stack([torch.full((1,), value, dtype=dtype, device=device) for value in values])
 
 
 def _one(value: PerMember, member: int) -> float:

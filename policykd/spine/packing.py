@@ -127,7 +127,7 @@ class Packing:
         for leaf in self.leaves:
             values = self.leaf_of(packed, leaf).reshape(len(packed), leaf.size)
             if leaf.nvec:
-                hot = [values[:, [i]] == torch.arange(a, b, device=packed.device) for i, a, b in _choices(leaf)]
+                hot = [values[:, i : i + 1] == torch.arange(a, b, device=packed.device) for i, a, b in _choices(leaf)]
                 parts += hot
             else:
                 parts.append(values)

@@ -44,12 +44,13 @@ def gru_step(parts: Parts, inputs: Tensor, hidden: Tensor) -> Tensor:
 def gru_scan(parts: Parts, inputs: Any, hidden: Tensor) -> tuple[Any, Tensor]:
     """Hidden states after each step, and the last [1, B, H], for inputs [B, T, I] or a packed sequence of them, from
     hidden [1, B, H] on; in torch's own kernel, which rounds otherwise than `gru_step`."""
+    records = torch.is_grad_enabled() and any(part.requires_grad for part in parts.values())  # cuDNN wants to know
     packed = isinstance(inputs, torch.nn.utils.rnn.PackedSequence)
     like = hidden.new_zeros(2 * hidden.shape[2])
     weights = [parts["gru.input"], parts["gru.state"], parts["gru.bias"], torch.cat([like, parts["gru.new_bias"]])]
     if not packed:
-        return torch.gru(inputs, hidden, weights, True, 1, 0.0, False, False, True)
-    data, last = torch.gru(inputs.data, inputs.batch_sizes, hidden, weights, True, 1, 0.0, False, False)
+        return torch.gru(inputs, hidden, weights, True, 1, 0.0, records, False, True)
+    data, last = torch.gru(inputs.data, inputs.batch_sizes, hidden, weights, True, 1, 0.0, records, False)
     return data, last
 
 

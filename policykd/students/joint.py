@@ -22,12 +22,18 @@ class Joint:
     """The family that learns all tasks; `sizes`: how many inputs each task has."""
 
     def __init__(
-        self, specs: Sequence[MemberSpec], sizes: Sequence[int], heads: Heads, activation: Activation, root_seed: int
+        self,
+        specs: Sequence[MemberSpec],
+        sizes: Sequence[int],
+        heads: Heads,
+        activation: Activation,
+        root_seed: int,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.heads, self._ends = heads, [0, *accumulate(sizes)]
         layout = cast("Distribution", heads)  # a family asks it for sizes alone; `HeadLoss` takes it apart
         n_inputs = self._ends[-1] + len(sizes)
-        self.family = Family(specs, n_inputs, layout, activation=activation, root_seed=root_seed)
+        self.family = Family(specs, n_inputs, layout, activation=activation, root_seed=root_seed, device=device)
 
     def onto(self, task: int, own: Family) -> None:
         """Writes the task's slice into the family of that task, which has the same members."""

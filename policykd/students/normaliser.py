@@ -60,14 +60,34 @@ class Normaliser:
 
     def apply(self, observations: Tensor) -> Tensor:
         """Normalised float32 [..., O] of raw observations [..., O] on any device."""
-        rows = (self.mean, self.scale) if self.places is None else (self.mean[self.places], self.scale[self.places])
-        mean, scale = (torch.from_numpy(row).to(observations.device) for row in rows)
-        return observations.float().sub(mean).mul_(scale).clamp_(-self.limit, self.limit)
+        return self.tensors(observations.device).apply(observations)
 
     def undone(self, inputs: Tensor) -> Tensor:
         """Raw observations [..., O] of normalised ones that were not cut off; of vectors only."""
-        mean, scale = (torch.from_numpy(row).to(inputs.device) for row in (self.mean, self.scale))
-        return inputs / scale + mean
+        return self.tensors(inputs.device).undone(inputs)
+
+    def tensors(self, device: torch.device) -> TensorNormaliser:
+        """The same on tensors of `device`, for many calls: nothing is copied there any more."""
+        rows = (self.mean, self.scale) if self.places is None else (self.mean[self.places], self.scale[self.places])
+        mean, scale = (torch.from_numpy(row).to(device) for row in rows)
+        return TensorNormaliser(mean, scale, self.limit)
+
+
+@dataclass(frozen=True)
+class TensorNormaliser:
+    """`Normaliser` on a device, with mean and scale [O] of every feature."""
+
+    mean: Tensor
+    scale: Tensor
+    limit: float
+
+    def apply(self, observations: Tensor) -> Tensor:
+        """Normalised float32 [..., O] of raw observations [..., O]."""
+        return observations.float().sub(self.mean).mul_(self.scale).clamp_(-self.limit, self.limit)
+
+    def undone(self, inputs: Tensor) -> Tensor:
+        """Raw observations [..., O] of normalised ones that were not cut off; of vectors only."""
+        return inputs / self.scale + self.mean
 
 
 def _mean_and_scale(mean: NDArray[np.float64], std: NDArray[np.float64]) -> tuple[F32, F32]:

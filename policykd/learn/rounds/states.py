@@ -113,10 +113,10 @@ class LearningState:
         """From here on states are seen through this normaliser."""
         if isinstance(self.dataset, RecordDataset):
             normaliser = replace(normaliser, places=normaliser_places(self.session.view.packing))
-            self.dataset.normaliser = normaliser
+            self.dataset.normaliser = normaliser.tensors(self.family.device)
         self.normaliser = normaliser
         if isinstance(self.learner, Learner) and self.learner.augment is not None:
-            self.learner.augment.normaliser = normaliser
+            self.learner.augment.normaliser = normaliser.tensors(self.family.device)
 
     def inputs(self, rows: Tensor) -> Tensor:
         """[M, O] what the data set takes of `rows` on the device."""

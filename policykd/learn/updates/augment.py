@@ -16,7 +16,7 @@ from policykd.spine.errors import InputError
 from policykd.spine.packing import Leaf, Packing
 from policykd.spine.types import TeacherPolicy
 from policykd.students.encoders import channels_last, is_picture
-from policykd.students.normaliser import Normaliser
+from policykd.students.normaliser import Normaliser, TensorNormaliser
 
 
 class Augment:
@@ -31,14 +31,14 @@ class Augment:
                 self._pictures.append((end, leaf))
             numbers.append(torch.full((leaf.n_features,), 0.0 if leaf.nvec or picture or _bits(leaf) else 1.0))
             end += leaf.n_features
-        self._numbers = torch.cat(numbers)
-        self.normaliser: Normaliser | None = None
+        self._numbers = torch.cat(numbers).to(teacher.device)
+        self.normaliser: Normaliser | TensorNormaliser | None = None
 
     def __call__(self, inputs: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         c = self._config
         if c.jitter:
             noise = torch.randn(inputs.shape, generator=generator, device=inputs.device)
-            inputs = inputs + noise.mul_(c.jitter * self._numbers.to(inputs.device))
+            inputs = inputs + noise.mul_(c.jitter * self._numbers)
         if c.shift:
             flat = inputs.reshape(-1, inputs.shape[-1]).clone()
             for begin, leaf in self._pictures:
