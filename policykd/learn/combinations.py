@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from policykd.learn.rounds.labels import asides
+from policykd.learn.rounds.labels import asides, attentions
 from policykd.learn.updates.augment import refuse_augment
 from policykd.loss.terms import refuse_undefined
 from policykd.loss.weighting import weigh_by
@@ -23,6 +23,7 @@ def refuse_combinations(config: Config, teacher: Teacher) -> None:
         weigh_by(config.data.weighting, teacher.distribution)
     refuse_undefined(config.loss.kind, teacher.distribution)
     asides(config, teacher)
+    attentions(config, teacher)
     if config.augment.active:
         view = View.of(config.student.keys, teacher.observation_space, teacher.packing)
         plain = not (teacher.recurrent or config.student.wrappers or config.student.keys)

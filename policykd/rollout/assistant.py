@@ -10,7 +10,7 @@ from policykd.spine.errors import InputError
 from policykd.students.student import Student
 from policykd.students.view import Partial
 from policykd.teachers.base import Teacher
-from policykd.teachers.networks import Fingerprint
+from policykd.teachers.networks import Fingerprint, Network
 
 
 class Assistant(Teacher):
@@ -41,9 +41,9 @@ class Assistant(Teacher):
         """Never: a student has no critic, and its teacher's judges another policy."""
         return False
 
-    def features(self, observation: Tensor) -> list[Tensor]:
+    def _opened(self, what: str, method: str) -> Network:
         """InputError always: the layers that could be shown are its teacher's."""
-        raise InputError("a student that teaches shows no hidden layers: leave hints out, or learn from its teacher")
+        raise InputError(f"a student that teaches shows no {what}: leave {method} out, or learn from its teacher")
 
     def distribution_params(self, observation: Tensor) -> Tensor:
         """Parameters [B, P], float32, for packed observations [B, *packing.shape] on `device`."""

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from gymnasium import Space
 
 
-def conv_means(plan: ConvPlan, parts: Parts, inputs: Tensor) -> Tensor:
-    """Logits or means [B, M] for normalised features [B, F]; gradients flow."""
+def conv_means(plan: ConvPlan, parts: Parts, inputs: Tensor, maps: list[Tensor] | None = None) -> Tensor:
+    """Logits or means [B, M] for normalised features [B, F]; gradients flow. What each convolution gives with all that
+    comes behind it, [B, C, H, W], is added to `maps`: those of the first image, then of the next."""
     found = []
     for encoder in plan.encoders:
         x = inputs[:, encoder.begin : encoder.end]
@@ -40,7 +41,11 @@ def conv_means(plan: ConvPlan, parts: Parts, inputs: Tensor) -> Tensor:
                 x = x.reshape(-1, height, width, channels).permute(0, 3, 1, 2).contiguous()
             else:
                 x = x.reshape(-1, channels, height, width)
-        found.append(_along(encoder.steps, parts, x, plan.activation).flatten(1))
+        for stage in encoder.stages:
+            x = _along(stage, parts, x, plan.activation)
+            if maps is not None and encoder.image is not None:
+                maps.append(x)
+        found.append(x.flatten(1))
     return _along(plan.tail, parts, torch.cat(found, 1) if len(found) > 1 else found[0], plan.activation)
 
 

@@ -3,7 +3,7 @@ and gradients by torch's autograd."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Self
 
 import numpy as np
@@ -63,11 +63,13 @@ class ConvFamily(PartedFamily):
         own = inputs.expand(len(self), *inputs.shape) if inputs.dim() == 2 else inputs
         return torch.stack([self.member(index)(x) for index, x in enumerate(own)])
 
-    def outputs(self, flat: Tensor, inputs: Tensor) -> Tensor:
+    def outputs(self, flat: Tensor, inputs: Tensor, maps: Sequence[list[Tensor]] | None = None) -> Tensor:
         """Distribution parameters [S, B, P] for normalised features [B, F]; `flat` is a vector in the family's layout
-        that may record a gradient."""
+        that may record a gradient. `maps`: a list for each member, which takes what its convolutions give."""
         members, log_std = self.split(flat)
-        means = [conv_means(self.plan(index), parts, inputs) for index, parts in enumerate(members)]
+        kept: Sequence[list[Tensor] | None] = maps or [None] * len(self)
+        pairs = zip(members, kept, strict=True)
+        means = [conv_means(self.plan(index), parts, inputs, own) for index, (parts, own) in enumerate(pairs)]
         return torch.stack([with_log_std(own, log_std[index, 0]) for index, own in enumerate(means)])
 
     def member(self, index: int) -> Callable[[Tensor], Tensor]:

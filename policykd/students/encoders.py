@@ -41,24 +41,35 @@ class Encoder:
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
-        """What it does with its features, an image as a map with its channels first. Behind a convolution comes the
-        activation, behind a residual block only where it is the last."""
+        """What it does with its features, an image as a map with its channels first."""
+        return tuple(step for stage in self.stages for step in stage)
+
+    @cached_property
+    def stages(self) -> tuple[tuple[Step, ...], ...]:
+        """The steps of each of its convolutions, with all that comes behind it: the activation, behind a residual block
+        only where it is the last."""
         if self.image is None:
-            return Dense(self.name, self.end - self.begin, self.units), Activate()
+            return ((Dense(self.name, self.end - self.begin, self.units), Activate()),)
         height, width, channels = self.image
-        steps: list[Step] = []
+        stages: list[tuple[Step, ...]] = []
         for k, c in enumerate(self.convolutions):
             name = f"{self.name}.convolutions.{k}"
             first = Conv(name, channels, c.channels, c.kernel, c.stride, c.padding, height, width)
             (height, width), channels = first.after, c.channels
-            steps.append(first)
+            steps: list[Step] = [first]
             if c.residual:
                 inner = Conv(f"{name}.inner", channels, channels, 3, 1, 1, height, width)
                 outer = Conv(f"{name}.outer", channels, channels, 3, 1, 1, height, width)
                 steps.append(Residual((Activate(), inner, Activate(), outer)))
             if not c.residual or k + 1 == len(self.convolutions):
                 steps.append(Activate())
-        return tuple(steps)
+            stages.append(tuple(steps))
+        return tuple(stages)
+
+    @property
+    def maps(self) -> list[tuple[int, int]]:
+        """(height, width) of what each convolution makes of the image."""
+        return [stage[0].after for stage in self.stages if isinstance(stage[0], Conv)]
 
     @property
     def size(self) -> int:

@@ -13,13 +13,13 @@ from torch import Tensor
 from policykd.loss import acting
 from policykd.loss.distributions import Distribution
 from policykd.spine.actions import ActionMap
-from policykd.spine.errors import InputError, brief
-from policykd.spine.packing import Leaf, Packing, packing_of
+from policykd.spine.errors import InputError
+from policykd.spine.packing import Leaf, Packing, Path, packing_of
 from policykd.spine.spaces import action_map
 from policykd.spine.types import TeacherInfo
 from policykd.teachers.modelspec import MASKABLE_ALGOS
 from policykd.teachers.networks import Fingerprint, Network
-from policykd.teachers.normalize import KeyedNormalizer, Normalizer, TensorNormalizer
+from policykd.teachers.normalize import KeyedNormalizer, Normalizer, by_leaf
 
 if TYPE_CHECKING:
     from gymnasium import Space
@@ -104,7 +104,7 @@ class Teacher:
         keep = network.adds_start or not any(mapped.start)
         self._action_map = mapped if keep else replace(mapped, start=())
         self._device = network.device
-        self._normalise = _by_leaf(normalizer, self.leaves, info, self._device)
+        self._normalise = by_leaf(normalizer, self.leaves, info, self._device)
         self._generator = torch.Generator(self._device)
         self._generator.manual_seed(0)
 
@@ -193,13 +193,23 @@ class Teacher:
         """The activations of the policy's hidden dense layers, [B, H_k] each, first layer first, for packed raw
         observations [B, *packing.shape]. InputError for a teacher whose layers cannot be seen (ONNX, a module or
         function, a policy class of the user's own, a memory)."""
+        with torch.no_grad():
+            return self._opened("hidden layers", "hints").hidden(self._leaves(self._fitting(observation)))
+
+    def maps(self, observation: Tensor) -> dict[Path, list[Tensor]]:
+        """Of each image, by its place in the observation, the activations behind its convolutions, [B, C, H, W] each,
+        first one first, for packed raw observations [B, *packing.shape]. InputError as `features`."""
+        with torch.no_grad():
+            found = self._opened("convolutions", "attention").extractor.maps(self._leaves(self._fitting(observation)))
+        return {leaf.path: maps for leaf, maps in zip(self.leaves, found, strict=True) if maps}
+
+    def _opened(self, what: str, method: str) -> Network:
         if not isinstance(self.network, Network) or self.recurrent:
             raise InputError(
-                f"{self.info.source}: its hidden layers cannot be seen: use a teacher without a memory from its "
-                "stable-baselines3 zip, or leave hints out"
+                f"{self.info.source}: its {what} cannot be seen: use a teacher without a memory from its "
+                f"stable-baselines3 zip, or leave {method} out"
             )
-        with torch.no_grad():
-            return self.network.hidden(self._leaves(self._fitting(observation)))
+        return self.network
 
     def _fitting(self, observation: Tensor) -> Tensor:
         """The observations, if they have the shape of the packing."""
@@ -287,26 +297,3 @@ def _own_leaves(space: Space[Any], packing: Packing) -> tuple[Leaf, ...]:
     from policykd.spine.views import TEACHER, Views, leaves_of
 
     return leaves_of(TEACHER, packing.leaves) if isinstance(space, Views) else packing.leaves
-
-
-def _by_leaf(
-    normalizer: Normalizer | KeyedNormalizer | None, leaves: Sequence[Leaf], info: TeacherInfo, device: torch.device
-) -> dict[int, TensorNormalizer]:
-    """The statistics of each of the leaves that has some; InputError where they do not fit."""
-    if normalizer is None:
-        return {}
-    keyed = normalizer.parts if isinstance(normalizer, KeyedNormalizer) else {"": normalizer}
-    names = [".".join(map(str, leaf.path)) for leaf in leaves]
-    remedy = "pass the vecnormalize.pkl that was saved with this teacher"
-    if not keyed.keys() <= set(names):
-        raise InputError(
-            f"{info.source}: statistics are for {brief(', '.join(sorted(keyed)), 80) or 'one array'}, but the teacher "
-            f"observes {brief(', '.join(names), 80) or 'one array'}: {remedy}"
-        )
-    for name, leaf in zip(names, leaves, strict=True):
-        if name in keyed and keyed[name].mean.shape != leaf.shape:
-            raise InputError(
-                f"{info.source}: statistics {name[:80]!r} are for observations of shape {keyed[name].mean.shape}, but "
-                f"the teacher takes {leaf.shape}: {remedy}"
-            )
-    return {index: keyed[name].tensors(device) for index, name in enumerate(names) if name in keyed}

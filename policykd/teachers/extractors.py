@@ -90,10 +90,15 @@ class NatureCnn:
         return sum(t.numel() for t in tensors), macs
 
     def __call__(self, leaf: Tensor) -> Tensor:
-        x = leaf.float() / 255.0 if self.divide else leaf.float()
+        return F.relu(F.linear(torch.flatten(self.maps(leaf)[-1], 1), self.linear, self.bias))
+
+    def maps(self, leaf: Tensor) -> list[Tensor]:
+        """What each convolution gives, behind its ReLU: [B, C, H, W] each."""
+        x, found = leaf.float() / 255.0 if self.divide else leaf.float(), list[Tensor]()
         for weight, bias, stride in zip(self.weights, self.biases, NATURE_STRIDES, strict=True):
             x = F.relu(F.conv2d(x, weight, bias, stride))
-        return F.relu(F.linear(torch.flatten(x, 1), self.linear, self.bias))
+            found.append(x)
+        return found
 
 
 NATURE_STRIDES = (4, 2, 1)
@@ -121,3 +126,8 @@ class Extractor:
         """Features [B, F], float32, of the leaves [B, *shape] in the order of the space."""
         features = [part(leaf) for part, leaf in zip(self.parts, leaves, strict=True)]
         return features[0] if len(features) == 1 else torch.cat(features, dim=1)
+
+    def maps(self, leaves: Sequence[Tensor]) -> list[list[Tensor]]:
+        """Of each leaf [B, *shape] what the convolutions give, [B, C, H, W] each; of one without them nothing."""
+        pairs = zip(self.parts, leaves, strict=True)
+        return [part.maps(leaf) if isinstance(part, NatureCnn) else [] for part, leaf in pairs]

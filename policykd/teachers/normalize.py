@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from policykd.spine.errors import InputError, brief
+from policykd.spine.packing import Leaf
+from policykd.spine.types import TeacherInfo
 from policykd.teachers.jsondata import read_json
 from policykd.teachers.pickledarrays import Budget, as_array, as_state, kind_of
 from policykd.teachers.pickledata import Call, DecodeError, decode
@@ -97,6 +100,29 @@ class TensorNormalizer:
         """float32 [B, *shape] for raw observations [B, *shape] of any numeric dtype."""
         scaled = (observation.double() - self.mean) / self.std
         return torch.clamp(scaled, -self.clip, self.clip).float()
+
+
+def by_leaf(
+    normalizer: Normalizer | KeyedNormalizer | None, leaves: Sequence[Leaf], info: TeacherInfo, device: torch.device
+) -> dict[int, TensorNormalizer]:
+    """The statistics of each of the leaves that has some; InputError where they do not fit."""
+    if normalizer is None:
+        return {}
+    keyed = normalizer.parts if isinstance(normalizer, KeyedNormalizer) else {"": normalizer}
+    names = [".".join(map(str, leaf.path)) for leaf in leaves]
+    remedy = "pass the vecnormalize.pkl that was saved with this teacher"
+    if not keyed.keys() <= set(names):
+        raise InputError(
+            f"{info.source}: statistics are for {brief(', '.join(sorted(keyed)), 80) or 'one array'}, but the teacher "
+            f"observes {brief(', '.join(names), 80) or 'one array'}: {remedy}"
+        )
+    for name, leaf in zip(names, leaves, strict=True):
+        if name in keyed and keyed[name].mean.shape != leaf.shape:
+            raise InputError(
+                f"{info.source}: statistics {name[:80]!r} are for observations of shape {keyed[name].mean.shape}, but "
+                f"the teacher takes {leaf.shape}: {remedy}"
+            )
+    return {index: keyed[name].tensors(device) for index, name in enumerate(names) if name in keyed}
 
 
 def read_normalizer(path: Path) -> Statistics | None:

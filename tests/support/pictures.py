@@ -14,8 +14,9 @@ from torch import Tensor
 
 from policykd.loss.distributions import Categorical
 from policykd.spine.types import Footprint, TeacherInfo
-from policykd.teachers.base import Interface, Teacher
-from policykd.teachers.networks import Fingerprint
+from policykd.teachers.base import Forward, Interface, Teacher
+from policykd.teachers.extractors import Extractor, NatureCnn
+from policykd.teachers.networks import Dense, Fingerprint, Logits, Network
 
 SIDE = 16
 IMAGE = spaces.Box(0, 255, (SIDE, SIDE, 3), np.uint8)
@@ -97,10 +98,15 @@ class _Finds:
 
 def finder(*, mixed: bool = False, masked: bool = False) -> Teacher:
     """The teacher of `Patch`."""
+    network: Any = _Finds()
+    return _known(network, MIXED if mixed else IMAGE, "maskable_ppo" if masked else "custom")
+
+
+def _known(network: Forward, space: spaces.Space[Any], algo: str) -> Teacher:
     info = TeacherInfo(
         source="live patch",
         sha256="0" * 64,
-        algo="maskable_ppo" if masked else "custom",
+        algo=algo,
         env_id=None,
         trained_on=None,
         layers=(),
@@ -109,5 +115,32 @@ def finder(*, mixed: bool = False, masked: bool = False) -> Teacher:
         gsde=False,
         footprint=Footprint(0, 0, 0),
     )
-    network: Any = _Finds()
-    return Teacher(network, Interface(MIXED if mixed else IMAGE, spaces.Discrete(4)), info)
+    return Teacher(network, Interface(space, spaces.Discrete(4)), info)
+
+
+class Enlarged(gym.ObservationWrapper[Any, Any, Any]):
+    """`Patch` with its channels first and pixels three times as large, 48 a side: large enough for a NatureCNN."""
+
+    def __init__(self) -> None:
+        super().__init__(Patch())
+        self.observation_space = LARGE
+
+    def observation(self, observation: Any) -> Any:
+        return observation.transpose(2, 0, 1).repeat(3, 1).repeat(3, 2)
+
+
+LARGE = spaces.Box(0, 255, (3, 3 * SIDE, 3 * SIDE), np.uint8)
+
+
+def looker() -> Teacher:
+    """The teacher of `Enlarged`: a NatureCNN that sees red, and adds up where, on maps of 11 x 11, 4 x 4 and 2 x 2."""
+    weights = [torch.zeros(out, into, side, side) for out, into, side in ((32, 3, 8), (64, 32, 4), (64, 64, 3))]
+    biases = [torch.zeros(len(weight)) for weight in weights]
+    weights[0][0, 0], biases[0][0] = 1 / 64, -0.4
+    weights[1][0, 0], weights[2][0, 0] = 0.25, 1.0
+    linear = torch.zeros(512, 256)
+    linear[:4, :4] = torch.eye(4)
+    cnn = NatureCnn(tuple(weights), tuple(biases), linear, torch.zeros(512), True, (121, 16, 4))
+    head = Dense(5 * torch.eye(4, 512), torch.zeros(4), "identity")
+    network = Network(Extractor((cnn,)), (head,), Logits(), Categorical(4), "policy", False)
+    return _known(network, LARGE, "ppo")

@@ -8,11 +8,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from policykd.learn.updates.aside import Target, pairs_of, targets_of
+from policykd.learn.updates.attention import Attended, Size, attended, attention_map
 from policykd.loss.losses import action_width
 from policykd.spine.config.schema import Config
 from policykd.spine.errors import InputError
 from policykd.spine.seeding import SeedKey
 from policykd.spine.types import Array
+from policykd.students.encoders import planned
+from policykd.students.spec import MemberSpec
+from policykd.students.view import View
 from policykd.teachers.base import Teacher
 
 _ROWS = 4096  # states that the teacher is asked about at once
@@ -20,16 +24,35 @@ _ROWS = 4096  # states that the teacher is asked about at once
 
 def label_width(config: Config, teacher: Teacher) -> int:
     """Numbers of one label: the teacher's parameters, and what stands beside them."""
-    last = asides(config, teacher)
+    last: list[Target | Attended] = [*asides(config, teacher), *attentions(config, teacher)]
     return last[-1].columns.stop if last else _first(config, teacher)
 
 
 def asides(config: Config, teacher: Teacher) -> list[Target]:
-    """What the members learn aside, and where it stands in a label. InputError where this teacher does not know it."""
-    if not config.aside.active:
+    """What the members learn by heads, and where it stands in a label. InputError where this teacher does not know it.
+    Students with heads have no convolutions."""
+    if not config.aside.heads:
         return []
     depths = config.student.depth if isinstance(config.student.depth, list) else [config.student.depth]
     return targets_of(config.aside, min(depths), _sizes(config, teacher), _first(config, teacher))
+
+
+def attentions(config: Config, teacher: Teacher) -> list[Attended]:
+    """The attention maps that pull at the members, and where they stand in a label. InputError where teacher and
+    student have none that could be compared."""
+    if not config.aside.attention:
+        return []
+    blank = torch.zeros((1, *teacher.packing.shape), device=teacher.device)
+    theirs = {path: [_size(one) for one in maps] for path, maps in teacher.maps(blank).items()}
+    if not theirs:
+        raise InputError(
+            f"aside.attention: {teacher.info.source} has no convolutions: leave it out, or use a teacher of images"
+        )
+    packing = View.of(config.student.keys, teacher.observation_space, teacher.packing).packing
+    spec = MemberSpec(0, 1, kind="multi", channels=1, conv=config.student.conv)  # maps of any number have one size
+    encoders = zip(packing.leaves, planned(spec, packing, 1).encoders, strict=True)
+    ours = {leaf.path: encoder.maps for leaf, encoder in encoders}
+    return attended(config.aside.attention_pairs, theirs, ours, _first(config, teacher))
 
 
 def beside(
@@ -39,7 +62,7 @@ def beside(
     [M, *shape], packed; None where there are none.
 
     loss.hard sample: one action that the teacher draws in each state, in the shape of `Distribution.sample`. aside: its
-    value of the state, and the activations of its hidden layers.
+    value of the state, and the activations of its hidden layers; or its attention maps.
     """
     parts = list[NDArray[np.float32]]()
     if _draws(config):
@@ -49,8 +72,20 @@ def beside(
     if config.aside.active:
         rows = teacher.packing.rows(_ROWS)
         batches = [torch.from_numpy(seen[k : k + rows]).to(teacher.device) for k in range(0, len(seen), rows)]
-        parts.append(np.concatenate([_known(config, teacher, batch) for batch in batches]))
+        pairs = attentions(config, teacher)
+        known = [_attention(pairs, teacher, batch) if pairs else _known(config, teacher, batch) for batch in batches]
+        parts.append(np.concatenate(known))
     return np.concatenate(parts, 1) if parts else None
+
+
+def _attention(pairs: list[Attended], teacher: Teacher, observation: Tensor) -> NDArray[np.float32]:
+    """The teacher's attention maps of these states [B, E], in the order of `pairs`."""
+    maps = [one for own in teacher.maps(observation).values() for one in own]
+    return torch.cat([attention_map(maps[pair.theirs - 1], pair.size) for pair in pairs], -1).cpu().numpy()
+
+
+def _size(activations: Tensor) -> Size:
+    return activations.shape[-2], activations.shape[-1]
 
 
 def _known(config: Config, teacher: Teacher, observation: Tensor) -> NDArray[np.float32]:

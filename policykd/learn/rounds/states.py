@@ -18,12 +18,13 @@ from policykd.data.sequences import SequenceDataset
 from policykd.evaluation.agreement import agreement
 from policykd.learn.rounds.families import AnyFamily, dataset_of, family_of, student_of, student_with
 from policykd.learn.rounds.held_out import HeldOut, held_rows
-from policykd.learn.rounds.labels import asides
+from policykd.learn.rounds.labels import asides, attentions
 from policykd.learn.rounds.selection import Selection
 from policykd.learn.rounds.targets import family_loss
 from policykd.learn.rounds.warm import begin_from
 from policykd.learn.setup.session import Session
 from policykd.learn.updates.aside import Aside
+from policykd.learn.updates.attention import Attention
 from policykd.learn.updates.augment import Augment
 from policykd.learn.updates.trees import TreeFitter
 from policykd.learn.updates.update import Learner
@@ -259,9 +260,11 @@ def start(session: Session, specs: Sequence[MemberSpec] | None = None, rounds: i
         return LearningState(session, family, TreeFitter(family, loss), dataset, plain, Selection())
     int8 = config.compress.int8 == "aware"
     learner = Learner(family, loss, config.update, rounds or config.rollout.rounds, int8=int8)
-    if config.aside.active:
+    if config.aside.heads:
         assert isinstance(family, Family)
         learner.aside = Aside(family, asides(config, teacher))
+    if config.aside.attention:
+        learner.attention = Attention(config.aside.attention, attentions(config, teacher))
     if config.augment.active:
         learner.augment = Augment(config.augment, session.view.packing, teacher)
     normaliser = None

@@ -34,9 +34,9 @@ def trace_round(
         values["teacher/entropy"] = float(session.teacher.distribution.entropy(visited["params"][:4096]).mean())
     if config.data.dir is None:
         values |= _rollout(session, state, index)
-    if isinstance(state.learner, Learner) and state.learner.aside is not None:
-        for head, parts in state.learner.aside.unexplained.items():
-            values |= {f"aside/{head}{name}": value for name, value in zip(names, parts.tolist(), strict=True)}
+    for beside in (state.learner.aside, state.learner.attention) if isinstance(state.learner, Learner) else ():
+        for what, parts in beside.unexplained.items() if beside is not None else ():
+            values |= {f"aside/{what}{name}": value for name, value in zip(names, parts.tolist(), strict=True)}
     if state.held.losses:
         values["loss/held_out"] = state.held.losses[-1]
     for curve, of_members in (("agreement/student_states", fresh.agreement), ("loss/validation", fresh.loss)):

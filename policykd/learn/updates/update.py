@@ -15,6 +15,7 @@ from policykd.data.dataset import Dataset
 from policykd.data.records import RecordDataset
 from policykd.data.sequences import Chunks, SequenceDataset
 from policykd.learn.updates.aside import Aside
+from policykd.learn.updates.attention import Attention
 from policykd.learn.updates.augment import Augment
 from policykd.loss.lean import slope_of
 from policykd.loss.losses import Loss
@@ -63,6 +64,7 @@ class Learner:
         self._through_time: GruPasses | None = None
         self.augment: Augment | None = None
         self.aside: Aside | None = None
+        self.attention: Attention | None = None
 
     def learning_rate(self, update: int) -> float:
         """Linear from the first to the last update of the run."""
@@ -223,14 +225,24 @@ class Learner:
         assert isinstance(self.family, ConvFamily)
         flat = self.family.flat.detach().requires_grad_()
         weight = teacher.new_full((len(teacher),), 1 / len(teacher))
-        return self._recorded(flat, self.family.outputs(flat, inputs), teacher, weight)
+        if self.attention is None:
+            return self._recorded(flat, self.family.outputs(flat, inputs), teacher, weight)
+        maps = [list[Tensor]() for _ in range(len(self.family))]
+        student = self.family.outputs(flat, inputs, maps)
+        return self._recorded(flat, student, teacher, weight, self.attention.loss(teacher, maps))
 
-    def _recorded(self, flat: Tensor, student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
+    def _recorded(
+        self, flat: Tensor, student: Tensor, teacher: Tensor, weight: Tensor, beside: Tensor | None = None
+    ) -> Tensor:
         """The loss [S] of labels [B, P], weighted by `weight` [B], and the family's gradient by what `student`
-        [S, B, P] recorded of `flat`."""
+        [S, B, P] recorded of `flat`, and the loss `beside`."""
         family = self.family
         loss, slope = self.loss.with_gradient(family.distribution, teacher, student.detach())
-        student.backward(slope * weight.unsqueeze(-1))
+        slope = slope * weight.unsqueeze(-1)
+        if beside is None:
+            student.backward(slope)
+        else:
+            torch.autograd.backward((student, beside), (slope, torch.ones_like(beside)))
         assert flat.grad is not None
         family.grad.copy_(flat.grad)
         return (loss * weight).sum(-1)

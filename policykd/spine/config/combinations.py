@@ -109,15 +109,26 @@ def refuse_compression(student: StudentConfig, compress: CompressConfig, *, seve
         )
 
 
-def refuse_aside(student: StudentConfig, aside: AsideConfig, elsewhere: str | None) -> None:
-    """Raises ValueError where there is no hidden layer of one family to learn aside with."""
-    if not aside.active:
-        return
+def refuse_aside(student: StudentConfig, aside: AsideConfig, augment: AugmentConfig, elsewhere: str | None) -> None:
+    """Raises ValueError where there is no hidden layer or map of one family to learn aside with."""
     depths = student.depth if isinstance(student.depth, list) else [student.depth]
-    if student.kind != "mlp" or 0 in depths:
+    if aside.heads and (student.kind != "mlp" or 0 in depths):
         what = f"kind {student.kind}" if student.kind != "mlp" else "depth 0"
-        raise ValueError(f"aside: only an mlp with hidden layers learns aside, and this is of {what}: leave aside out")
-    if elsewhere:
+        other = "use aside.attention" if student.kind in ("cnn", "multi") else "leave aside out"
+        raise ValueError(
+            f"aside: only an mlp with hidden layers learns hints and values, and this is of {what}: {other}"
+        )
+    if aside.attention and student.kind not in ("cnn", "multi"):
+        raise ValueError(
+            f"aside.attention: compares what convolutions give, and a student of kind {student.kind} has none: use "
+            "student.kind=cnn or multi, or aside.hints with an mlp"
+        )
+    if aside.attention and augment.shift:
+        raise ValueError(
+            f"augment.shift {augment.shift}: moves the image, and the teacher's attention maps stay where they were: "
+            "leave one of augment.shift and aside.attention out"
+        )
+    if aside.active and elsewhere:
         raise ValueError(f"aside: nothing is learned aside {elsewhere}: leave it out")
     if aside.pairs is not None and max(ours for _, ours in aside.pairs) > min(depths):
         deepest = max(ours for _, ours in aside.pairs)

@@ -121,7 +121,7 @@ class Config(Section):
         refuse_held_out(self.student, self.data, elsewhere)
         without = elsewhere or ("with data.dir" if self.data.dir is not None else None)
         chained = "with progressive, where students teach, whose layers and values nobody asks"
-        refuse_aside(self.student, self.aside, without or (chained if self.progressive.on else None))
+        refuse_aside(self.student, self.aside, self.augment, without or (chained if self.progressive.on else None))
         refuse_offline(self.data, self.rollout, self.robust, self.loss)
         several = self.search is not None or bool(self.tasks) or self.progressive.on
         refuse_compression(self.student, self.compress, several=several)

@@ -1,4 +1,4 @@
-"""A teacher's values and hidden activations are those of the model's own networks."""
+"""A teacher's values, hidden activations and maps are those of the model's own networks."""
 
 from __future__ import annotations
 
@@ -75,6 +75,31 @@ def test_a_memory_has_neither() -> None:
         teacher.value(torch.zeros(1, 4))
     with pytest.raises(InputError, match="hidden layers cannot be seen"):
         teacher.features(torch.zeros(1, 4))
+    with pytest.raises(InputError, match="its convolutions cannot be seen.*or leave attention out"):
+        teacher.maps(torch.zeros(1, 4))
+
+
+@pytest.mark.parametrize(
+    ("case", "place", "path"),
+    [
+        ("ppo-image", "features_extractor.cnn", ()),
+        ("td3-image", "actor.features_extractor.cnn", ()),
+        ("a2c-dict", "features_extractor.extractors.camera.cnn", ("camera",)),
+    ],
+)
+def test_maps_are_the_activations_of_the_convolutions(case: str, place: str, path: tuple[str, ...]) -> None:
+    model, seen = trained(case), list[torch.Tensor]()
+    teacher, batch = from_model(model), observations(model.observation_space, 8)
+    layers = [layer for layer in model.policy.get_submodule(place) if isinstance(layer, nn.ReLU)]
+    handles = [layer.register_forward_hook(lambda module, inputs, output: seen.append(output)) for layer in layers]
+    with torch.no_grad():
+        model.policy._predict(model.policy.obs_to_tensor(batch)[0], deterministic=True)
+    for handle in handles:
+        handle.remove()
+    found = teacher.maps(packed(teacher, batch))
+    assert list(found) == [path] and [maps.shape[1] for maps in found[path]] == [32, 64, 64]
+    for ours, theirs in zip(found[path], seen, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("case", ["ppo-elu", "ppo-image", "tqc", "crossq", "qrdqn", "ars-linear"])
