@@ -42,8 +42,8 @@ class Task:
 
 TASKS = (
     Task("ppo/HalfCheetah-v3_1", 8, 16, 64_000),
-    Task("a2c/BipedalWalker-v3_1", 4, 16, 64_000),
-    Task("ppo/LunarLander-v2_1", 2, 4, 6_000, discrete=True),
+    Task("dqn/MountainCar-v0_1", 1, 8, 8_000, discrete=True),
+    Task("a2c/BipedalWalker-v3_1", 3, 16, 64_000),
 )
 PLAIN = "plain"
 METHODS: dict[str, tuple[str, ...]] = {
