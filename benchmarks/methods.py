@@ -37,9 +37,10 @@ class Task:
     def settings(self, parts: int = 1) -> tuple[str, ...]:
         """Of a run of so many distillations, which share the rounds and timesteps of one."""
         shared = f"rollout.rounds={self.rounds // parts}", f"rollout.timesteps={self.timesteps // parts}"
-        return (f"student.width={self.width}", *shared)
+        return (f"student.width={self.width}", *shared, *JUDGED)
 
 
+JUDGED = ("evaluate.episodes=40", "evaluate.select_episodes=8")
 TASKS = (
     Task("ppo/HalfCheetah-v3_1", 8, 16, 64_000),
     Task("dqn/MountainCar-v0_1", 1, 8, 8_000, discrete=True),
@@ -101,7 +102,7 @@ def _methods(task: Task) -> dict[str, tuple[str, ...]]:
     """What each row of the task changes."""
     rows = {**METHODS, **(OF_CHOICES if task.discrete else {})}
     known = {"half": task.rounds // 2, "wide": 4 * task.width}
-    halves = {name: (*settings, *task.settings(2)[1:]) for name, settings in CHAINS.items()}
+    halves = {name: (*settings, *task.settings(2)[1:3]) for name, settings in CHAINS.items()}
     return {name: tuple(one.format(**known) for one in settings) for name, settings in {**rows, **halves}.items()}
 
 
@@ -135,7 +136,7 @@ def _gain(gaps: np.ndarray, *, is_plain: bool) -> tuple[str, str]:
 PAGE = """# The methods where plain distillation falls short
 
 `python -m benchmarks methods --seeds {seeds} --out docs/benchmarks`: default settings but for those named, the same
-number of timesteps in every row, {seeds} training seeds, 100 report episodes on seeds that chose nothing. The interval
+number of timesteps in every row, {seeds} training seeds, 40 report episodes on seeds that chose nothing. The interval
 is Student's over the seeds' differences from plain distillation with the same seed; "not shown" means that it holds 0.
 With so many rows one of twenty leaves 0 by chance.
 
