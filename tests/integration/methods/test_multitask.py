@@ -77,5 +77,5 @@ def test_finetune_refuses_chains_and_tasks_instead_of_ignoring_them(tmp_path: Pa
         ("tasks", ['tasks=[{teacher: "builtin:lunarlander"}]']),
         ("progressive", ["progressive.generations=2"]),
     ):
-        with pytest.raises(InputError, match=f"{key}: policykd finetune has no use for it"):
+        with pytest.raises(InputError, match=f"{key}.* no use "):
             studies.finetune(None, load_config(None, [*own, *words]), out=tmp_path / "no")
