@@ -13,12 +13,16 @@ import policykd
 from policykd import api
 from policykd.learn.run import open_task
 from policykd.learn.setup.weighing import by_return
+from policykd.report import several
+from policykd.report.facts import read_facts
+from policykd.report.table import percent
 from policykd.spine.config.load import load_config
 from policykd.spine.config.schema import Config
 from policykd.spine.errors import InputError, Interrupted
 from policykd.teachers.ensemble import ensemble_of
 from policykd.teachers.load import load_teacher
 from tests.support.balancing import balancing
+from tests.support.run_folders import rows_of
 from tests.support.runs import Notes, StopsBehind
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "schema" / "result.schema.json").read_text())
@@ -47,6 +51,8 @@ def test_a_student_learns_from_two_kinds_of_teachers_and_resumes(tmp_path: Path)
     assert sum(one["weight"] for one in document["teachers"]) == pytest.approx(1)
     assert [one["algo"] for one in document["teachers"]] == run.result["teacher"]["algo"].split("+")
     jsonschema.validate(run.result, SCHEMA)
+    rows = rows_of(str(several.teachers(read_facts(run.folder))))
+    assert [row[-1] for row in rows] == [percent(one["weight"]) for one in document["teachers"]]
     kept = load_config(str(out / "config.yaml"))
     one, other = kept.ensemble.q_temperatures
     assert one == 1.0
