@@ -192,6 +192,13 @@ def refuse_other(stored: Stored, about: dict[str, Any]) -> None:
     theirs = stored.document["about"]
     teacher = theirs.get("teacher")
     mine = about["teacher"]
+    voices, own = theirs.get("ensemble"), about.get("ensemble")
+    same_files = isinstance(teacher, dict) and teacher.get("sha256") == mine["sha256"]
+    if same_files and own is not None and voices != own:
+        raise InputError(
+            f"{stored.path}: was labelled by these teachers as {brief(voices, 200)}, expected {brief(own, 200)}: give "
+            "the data's ensemble.how, ensemble.weights and ensemble.q_temperatures"
+        )
     if not isinstance(teacher, dict) or teacher.get("fingerprint") != mine["fingerprint"]:
         found = brief(teacher.get("sha256") if isinstance(teacher, dict) else teacher, 16)
         raise InputError(

@@ -12,13 +12,14 @@ from policykd.evaluation.episodes import policy_actor, run_episodes
 from policykd.evaluation.stats import mean_interval, return_summary
 from policykd.finetuning.loop import Finetuning
 from policykd.finetuning.models import refuse_pair, refuse_student
+from policykd.finetuning.settings import refuse_of_ppo, refuse_unused
 from policykd.learn.judging.proof import Proved, prove
 from policykd.learn.judging.robustness import robustness
 from policykd.learn.rounds.states import start
 from policykd.learn.run import STUDENT, Run, Task, conclude, signed
 from policykd.learn.setup.session import Session
+from policykd.loss.distributions import SquashedDiagGaussian
 from policykd.spine.artifact import save_artifact
-from policykd.spine.config.compress import CompressConfig
 from policykd.spine.config.finetune import FinetuneConfig
 from policykd.spine.config.load import load_config
 from policykd.spine.config.schema import Config
@@ -46,11 +47,7 @@ def finetune_config(config: Config, student: str | Path | None = None, live_teac
             "finetune: no student: give a run folder of policykd distill or a student.safetensors, or start from new "
             "weights with finetune.start=random"
         )
-    if config.robust.collect:
-        raise InputError("robust.collect: policykd finetune of this version learns undisturbed: leave it out")
-    if config.compress != CompressConfig() or config.student.start is not None:
-        name = "student.start" if config.student.start is not None else "compress"
-        raise InputError(f"{name}: a setting of policykd distill, of no use to finetune: leave it out")
+    refuse_unused(config, source)
     if source is not None:
         config = _with_student(config, source, live_teacher)
     place = None if source is None else str(Path(source).absolute())
@@ -76,6 +73,10 @@ def fitting(task: Task) -> Task:
         refuse_pair(refuse_student(load_student(settings.student), settings.student), task.teacher, settings.student)
     elif student.kind != "mlp" or isinstance(student.width, list) or isinstance(student.depth, list):
         raise InputError("finetune.start random: expected one student of kind mlp: give one width and one depth")
+    elif student.seeds > 1:
+        raise InputError(f"student.seeds {student.seeds}: policykd finetune trains one student: leave it out")
+    if isinstance(task.teacher.distribution, SquashedDiagGaussian):
+        refuse_of_ppo(settings, "SAC, which learns here since the teacher's distribution is a squashed Gaussian")
     return task
 
 

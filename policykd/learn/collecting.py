@@ -127,7 +127,7 @@ def _one_shard(session: Session, stored: Stored, index: int, student: Student | 
 
 def _begun(session: Session, plan: dict[str, Any]) -> Stored:
     """The data so far; InputError where it was made otherwise."""
-    about = about_of(session.teacher, session.spec)
+    about = about_of(session.config, session.teacher, session.spec)
     if not (session.folder.path / INDEX).is_file():
         stored = new_stored(session.folder.path, about, plan)
         stored.save()

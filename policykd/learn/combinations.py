@@ -21,6 +21,11 @@ def refuse_combinations(config: Config, teacher: Teacher) -> None:
             raise InputError(f"{name}: policykd {command} has no use for it: use policykd distill")
     if config.data.weighting != "auto":
         weigh_by(config.data.weighting, teacher.distribution)
+    if config.loss.hard == "sample" and teacher.deterministic_teacher:
+        raise InputError(
+            f"loss.hard sample: {teacher.info.source} draws no actions ({teacher.info.algo} is deterministic), and the "
+            "spread of its labels is ours and not its own: use loss.hard=mode"
+        )
     refuse_undefined(config.loss.kind, teacher.distribution)
     asides(config, teacher)
     attentions(config, teacher)

@@ -16,7 +16,7 @@ from policykd.learn.judging.proof import Proved, analysed, build_result, frontie
 from policykd.learn.judging.robustness import robustness
 from policykd.learn.methods.distill import distill
 from policykd.learn.rounds.families import refuse_unfit
-from policykd.learn.rounds.offline import refuse_unfit_data
+from policykd.learn.rounds.offline import with_data
 from policykd.learn.setup.defaults import refuse_shared_seeds
 from policykd.learn.setup.disturbing import randomisable
 from policykd.learn.setup.opening import named_places, open_teacher
@@ -104,13 +104,12 @@ def open_task(config: Config, teacher: Any, env: Callable[..., Any] | None) -> T
     if spec.masked and config.env.backend == "native":
         line = "env.backend native: a vector class has no action masks to give; single environments are used (sync)"
         loaded = loaded.with_info(notes=(*loaded.info.notes, line))
+    if config.data.dir is not None:
+        config, loaded = with_data(config, loaded, spec)
     places = named_places(config, loaded, live=teacher is not None)
     places["tasks"] = [_opened(own, task) for own, task in zip(task_configs(config), config.tasks, strict=True)]
     if config.tasks and (loaded.masked or loaded.recurrent):
         raise _not_together(loaded)
-    if config.data.dir is not None:
-        refuse_unfit_data(config, loaded, spec)
-        places["data"] = config.data.model_copy(update={"dir": str(Path(config.data.dir).absolute())})
     if env is not None:
         places["env"] = config.env.model_copy(update={"id": spec.recorded_id})
     resolve_device(config.device)

@@ -8,7 +8,7 @@ from typing import Any
 
 from policykd.report.facts import Facts, Json, interval, number, section, words
 from policykd.report.html import Child, Safe, element
-from policykd.report.sections import interval_of, panel, share_of, text_of
+from policykd.report.sections import interval_of, listed, panel, share_of, text_of
 from policykd.report.table import figure
 
 _MOST = 20  # rows, and parameters in one of them
@@ -32,12 +32,8 @@ def disturbances(facts: Facts) -> Safe | None:
     rows = [_row(name, section(conditions, name)) for name in islice(conditions, _MOST) if section(conditions, name)]
     if not rows:
         return None
-    head = (element("th", heading, scope="col", title=title or None) for heading, title in _HEADINGS)
-    table = element("table", element("thead", element("tr", *head)), element("tbody", *rows), class_="disturbed")
-    box = {"class_": "scroll", "tabindex": "0", "role": "region", "aria_label": "Table of disturbances"}
-    return panel(
-        "robust", "Under disturbances", element("p", _how(robust), class_="quiet"), element("div", table, **box)
-    )
+    table = listed("Table of disturbances", _HEADINGS, rows)
+    return panel("robust", "Under disturbances", element("p", _how(robust), class_="quiet"), table)
 
 
 def _how(robust: Json) -> str:

@@ -40,6 +40,14 @@ def panel(name: str, title: str, *children: Child) -> Safe:
     return element("section", element("h2", title), *children, id=name)
 
 
+def listed(name: str, headings: Iterable[tuple[str, str]], rows: Iterable[Safe]) -> Safe:
+    """A table of these rows, which scrolls where it is too wide; `headings` with their titles, `name` for screen
+    readers."""
+    head = (element("th", heading, scope="col", title=title or None) for heading, title in headings)
+    table = element("table", element("thead", element("tr", *head)), element("tbody", *rows), class_="listed")
+    return element("div", table, class_="scroll", tabindex="0", role="region", aria_label=name)
+
+
 def title_of(facts: Facts) -> str:
     """Environment and sizes in one line."""
     teacher, student = section(facts.result, "teacher"), section(facts.result, "student")

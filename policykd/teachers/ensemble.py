@@ -28,6 +28,8 @@ from policykd.teachers.networks import Fingerprint
 if TYPE_CHECKING:
     from gymnasium import Space
 
+_NOTHING = 1e-12  # by which weights that were divided by their sum may miss 1
+
 Convert = Callable[[Tensor], Tensor]
 """From one teacher's parameters [B, Q] to the ensemble's layout [B, P]."""
 
@@ -159,8 +161,9 @@ def ensemble_of(teachers: Sequence[Teacher], how: How, weights: Sequence[float])
 
 
 def _shares(weights: Sequence[float]) -> tuple[float, ...]:
+    """Weights that sum to 1; those that do already keep their last bits, so that settled ones stay as they are."""
     total = sum(weights)
-    return tuple(weight / total for weight in weights)
+    return tuple(weights) if abs(total - 1.0) < _NOTHING else tuple(weight / total for weight in weights)
 
 
 def _refuse_alien(first: Teacher, other: Teacher) -> None:

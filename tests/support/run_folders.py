@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,46 @@ def result(**changes: Any) -> dict[str, Any]:
                 "together": condition({"noise": 0.05, "delay": 1, "drop": 0.2}, 0.905),
             },
         },
+        "progressive": {"chosen": 2, "steps": [_step(1, 16, 0.9), _step(2, 4, 0.875)]},
+        "tasks": {
+            "params": 90,
+            "compression": 55.5,
+            "retention": {"mean": 0.972, "worst": 0.95},
+            "each": [_task("LunarLander-v3", 0.994), _task("Pendulum-v1", 0.95)],
+        },
     }
+    several = [_teacher("a.zip", "ppo", 0.75), _teacher("b.zip", "dqn", 0.25)]
+    document["teacher"]["ensemble"] = {"how": "product", "teachers": several}
     return {**document, **changes}
+
+
+def _teacher(source: str, algo: str, weight: float) -> dict[str, Any]:
+    return {"source": source, "sha256": "b" * 64, "algo": algo, "params": 4996, "weight": weight}
+
+
+def _step(number: int, width: int, held: float) -> dict[str, Any]:
+    file = f"steps/{number}/student.safetensors"
+    return {"file": file, "width": width, "params": 76, "return": 231.5, "retention": held, "timesteps": 4000}
+
+
+def _task(env: str, held: float) -> dict[str, Any]:
+    summary = {"mean": 231.5, "std": 20.0, "ci95": [227.2, 235.8]}
+    return {
+        "env": env,
+        "teacher": {"source": "t.zip", "sha256": "c" * 64, "algo": "ppo", "params": 4996, "return": summary},
+        "student": {"file": f"student-{env}.safetensors", "params": 76, "return": summary},
+        "random": {"return": summary},
+        "retention": {"value": held, "ci95": [held - 0.03, held + 0.02]},
+        "agreement": 0.9,
+        "episodes": 100,
+        "timesteps": 4000,
+    }
+
+
+def rows_of(text: str) -> list[list[str]]:
+    """The cells of a section's table, row by row."""
+    rows = (re.sub(r"<[^>]+>", "|", row) for row in re.findall(r"<tr>(.*?)</tr>", text.split("<tbody>")[1]))
+    return [[cell.strip() for cell in row.split("|") if cell.strip()] for row in rows]
 
 
 def condition(settings: dict[str, Any], held: float | None) -> dict[str, Any]:

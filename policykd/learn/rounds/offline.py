@@ -14,6 +14,7 @@ from torch import Tensor
 from policykd.data.stored import Layout, Sizes, Stored, layout_of, open_stored, refuse_other
 from policykd.learn.rounds.labels import beside
 from policykd.learn.setup.session import Session
+from policykd.learn.setup.weighing import as_labelled
 from policykd.rollout.collect import TEACHER
 from policykd.rollout.envs import EnvSpec
 from policykd.rollout.masks import mask_branches
@@ -23,12 +24,14 @@ from policykd.spine.spaces import encode_space
 from policykd.spine.types import Array
 from policykd.spine.wrappers import written
 from policykd.teachers.base import Teacher
+from policykd.teachers.ensemble import EnsembleTeacher
 
 Rows = Callable[[Array], NDArray[Any]]
 
 
-def about_of(teacher: Teacher, spec: EnvSpec) -> dict[str, Any]:
+def about_of(config: Config, teacher: Teacher, spec: EnvSpec) -> dict[str, Any]:
     """What labelled data is about: equal documents mean that one student can learn from both."""
+    several, e = isinstance(teacher, EnsembleTeacher), config.ensemble
     return {
         "env": spec.recorded_id,
         "teacher": {"algo": teacher.info.algo, "sha256": teacher.info.sha256, "fingerprint": teacher.fingerprint},
@@ -40,6 +43,7 @@ def about_of(teacher: Teacher, spec: EnvSpec) -> dict[str, Any]:
         "student_wrappers": written(spec.student_wrappers),
         "columns": [".".join(map(str, leaf.path)) for leaf in (spec.packing or teacher.packing).leaves],
         "q_temperature": 1.0 / teacher.logit_scale if teacher.value_teacher else None,
+        "ensemble": e.model_dump(mode="json", include={"how", "weights", "q_temperatures"}) if several else None,
     }
 
 
@@ -51,15 +55,20 @@ def layout_for(teacher: Teacher, spec: EnvSpec) -> Layout:
     return layout_of((packing.shape, packing.dtype), action, Sizes(teacher.distribution.n_params, choices))
 
 
-def refuse_unfit_data(config: Config, teacher: Teacher, spec: EnvSpec) -> None:
-    """InputError where `data.dir` holds no whole data of this teacher and this environment."""
+def with_data(config: Config, teacher: Teacher, spec: EnvSpec) -> tuple[Config, Teacher]:
+    """Both as `data.dir` was labelled, if an ensemble leaves something to be measured; InputError where that folder
+    holds no whole data of this teacher and this environment."""
     stored = open_stored(Path(config.data.dir or ""))
-    refuse_other(stored, about_of(teacher, spec))
+    if isinstance(teacher, EnsembleTeacher):
+        config, teacher = as_labelled(config, teacher, stored.document["about"].get("ensemble"))
+    refuse_other(stored, about_of(config, teacher, spec))
     if not stored.document.get("complete") or not stored.shards:
         raise InputError(
             f"{stored.path}: its collection has not ended ({len(stored.shards)} shards so far): continue it with "
             f"policykd collect --resume {stored.path}"
         )
+    data = config.data.model_copy(update={"dir": str(stored.path.absolute())})
+    return config.model_copy(update={"data": data}), teacher
 
 
 def stored_states(session: Session, rows: Rows) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,39 @@ def weighed(
     ensemble = ensemble.model_copy(update={"weights": list(weights), "q_temperatures": temperatures})
     config = config.model_copy(update={"ensemble": ensemble})
     return config, scaled(teacher, config)
+
+
+def as_labelled(config: Config, teacher: EnsembleTeacher, data: Any) -> tuple[Config, EnsembleTeacher]:
+    """The ensemble before labelled data is learned from, and the configuration that names its numbers: what either
+    leaves to be measured is what it was when the data was labelled. `data`: what the data's index says of its ensemble.
+    """
+    said = _numbers(data, len(teacher.network.teachers))
+    if said is None:  # no such data, which `policykd.learn.rounds.offline` refuses
+        return config, teacher
+    ensemble, (weights, temperatures) = config.ensemble, said
+    if ensemble.weights == "return":
+        shown = ", ".join(f"{weight:.2f}" for weight in weights)
+        teacher = teacher.weighed(weights, [one.logit_scale for one in teacher.network.teachers])
+        line = f"ensemble: weights by return: {shown}, by which the data was labelled"
+        noted = teacher.with_info(notes=(*teacher.info.notes, line))
+        assert isinstance(noted, EnsembleTeacher)
+        teacher = noted
+    if ensemble.q_temperatures != "auto" or config.loss.q_temperature != "auto":
+        temperatures = _temperatures(config, teacher.network.teachers, [None] * len(weights))
+    settled = {"weights": list(teacher.network.weights), "q_temperatures": temperatures}
+    config = config.model_copy(update={"ensemble": ensemble.model_copy(update=settled)})
+    return config, scaled(teacher, config)
+
+
+def _numbers(data: Any, count: int) -> tuple[list[float], list[float]] | None:
+    """Weights and temperatures of `count` teachers; None where these are none."""
+    parts = [data.get(name) if isinstance(data, dict) else None for name in ("weights", "q_temperatures")]
+    for part, least in zip(parts, (0.0, 1e-300), strict=True):
+        plain = isinstance(part, list) and len(part) == count and all(type(x) is float for x in part)
+        if not plain or not all(least <= x < float("inf") for x in part or ()):
+            return None
+    weights, temperatures = parts
+    return (weights, temperatures) if weights and temperatures and any(weights) else None
 
 
 def scaled(teacher: EnsembleTeacher, config: Config) -> EnsembleTeacher:

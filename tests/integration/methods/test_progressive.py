@@ -10,11 +10,14 @@ import jsonschema
 import pytest
 
 from policykd import api
+from policykd.report import several
+from policykd.report.facts import read_facts
 from policykd.spine.config.load import load_config
 from policykd.spine.errors import InputError, Interrupted
 from policykd.students.load import load_student
 from policykd.teachers.load import load_teacher
 from tests.support.balancing import balancing
+from tests.support.run_folders import rows_of
 from tests.support.runs import StopsBehind
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "schema" / "result.schema.json").read_text())
@@ -42,6 +45,8 @@ def test_a_chain_learns_and_goes_on_where_it_was_stopped(tmp_path: Path) -> None
     document = whole.result["progressive"]
     assert [step["width"] for step in document["steps"]] == [16, 6, 6]
     assert whole.result["timesteps"] == sum(step["timesteps"] for step in document["steps"])
+    rows = rows_of(str(several.steps(read_facts(whole.folder))))
+    assert [row[1] for row in rows] == ["16", "6", "6"] and "chosen" in rows[document["chosen"] - 1][0]
     finals = {2: document["steps"][1]["return"], 3: document["steps"][2]["return"]}
     assert finals[document["chosen"]] == max(finals.values())
     chosen = load_student(whole.folder / document["steps"][document["chosen"] - 1]["file"])

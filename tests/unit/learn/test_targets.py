@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import pytest
+from gymnasium import spaces
 
+from policykd.learn.combinations import refuse_combinations
 from policykd.learn.rounds.targets import family_loss, round_loss
 from policykd.spine.config.load import load_config
 from policykd.spine.config.loss import LossConfig
 from policykd.spine.errors import InputError
 from policykd.students.spec import members_of
+from policykd.teachers.custom import make_custom_teacher
+from policykd.teachers.ensemble import ensemble_of
 
 NAN = float("nan")
 
@@ -52,3 +56,13 @@ def test_what_adapts_follows_each_members_agreement() -> None:
 def test_settings_without_effect_are_refused(overrides, says) -> None:
     with pytest.raises(InputError, match=says):
         load_config(None, overrides)
+
+
+def test_nothing_is_drawn_from_a_teacher_that_draws_nothing() -> None:
+    box = spaces.Box(-1.0, 1.0, (1,))
+    plain = make_custom_teacher(lambda x: x, box, box, kind="deterministic", env_id="Own-v0", name="ddpg")
+    config = load_config(None, ["loss.hard=sample", "loss.alpha=0.5"])
+    for teacher in (plain, ensemble_of([plain, plain], "mixture", [1.0, 1.0])):
+        with pytest.raises(InputError, match="spread of its labels is ours and not its own: use loss.hard=mode"):
+            refuse_combinations(config, teacher)
+        refuse_combinations(load_config(None, ["loss.alpha=0.5"]), teacher)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from policykd.report import frontier_plot
+from policykd.report import frontier_plot, several
 from policykd.report.again import commands
 from policykd.report.disturbances import disturbances
 from policykd.report.facts import interval, members_of, number, points, read_facts
@@ -24,7 +24,17 @@ from policykd.report.page import page, write_report
 from policykd.report.sections import diagnosis
 from policykd.spine.errors import InputError
 from policykd.spine.tracker import TensorBoardTracker
-from tests.support.run_folders import HOSTILE, analysis, condition, frontier, member, poisoned, result, write_run
+from tests.support.run_folders import (
+    HOSTILE,
+    analysis,
+    condition,
+    frontier,
+    member,
+    poisoned,
+    result,
+    rows_of,
+    write_run,
+)
 
 SVG = '<?xml version="1.0"?>\n<svg width="1pt" viewBox="0 0 9 9"><g id="a"/></svg>'
 
@@ -143,8 +153,7 @@ def test_cells_hold_exact_values_and_only_known_columns(tmp_path: Path) -> None:
 
 def test_every_disturbance_has_a_row_and_runs_without_any_no_section(tmp_path: Path) -> None:
     text = disturbances(read_facts(write_run(tmp_path / "a"))) or ""
-    rows = [re.sub(r"<[^>]+>", "|", row).strip("|") for row in re.findall(r"<tr>(.*?)</tr>", text.split("<tbody>")[1])]
-    cells = [[cell.strip() for cell in row.split("|") if cell.strip()] for row in rows]
+    cells = rows_of(text)
     measured = ["240.2", "231.5", "-181.3"]
     changes, ranges = ["25.0 %", "37.5 %"], "gravity × 0.8 to 1.2, model.mass × 0.5 to 2"
     assert cells == [
@@ -159,6 +168,29 @@ def test_every_disturbance_has_a_row_and_runs_without_any_no_section(tmp_path: P
     plain = write_run(tmp_path / "b", result={key: value for key, value in result().items() if key != "robust"})
     assert disturbances(read_facts(plain)) is None and "Under disturbances" not in _page(plain)
     assert 'href="#robust"' in _page(tmp_path / "a") and 'href="#robust"' not in _page(plain)
+
+
+def test_each_teacher_step_and_task_has_a_row(tmp_path: Path) -> None:
+    facts = read_facts(write_run(tmp_path / "a"))
+    found = {"teachers": several.teachers(facts), "steps": several.steps(facts), "tasks": several.tasks(facts)}
+    assert rows_of(found["teachers"] or "") == [
+        ["a.zip", "ppo", "4,996", "75.0 %"],
+        ["b.zip", "dqn", "4,996", "25.0 %"],
+    ]
+    assert rows_of(found["steps"] or "") == [
+        ["1", "16", "76", "231.5", "90.0 %", "4,000", "steps/1/student.safetensors"],
+        ["2, chosen", "4", "76", "231.5", "87.5 %", "4,000", "steps/2/student.safetensors"],
+    ]
+    assert [row[:1] + row[4:7] for row in rows_of(found["tasks"] or "")] == [
+        ["LunarLander-v3", "99.4 %", "96.4 % to 101.4 %", "90.0 %"],
+        ["Pendulum-v1", "95.0 %", "92.0 % to 97.0 %", "90.0 %"],
+    ]
+    assert "retention 97.2 % on average, 95.0 % at the worst" in (found["tasks"] or "")
+    alone = result(progressive=None, tasks=None, teacher={**result()["teacher"], "ensemble": None})
+    plain = _page(write_run(tmp_path / "b", result=alone))
+    for name, part in found.items():
+        assert (part or "?") in _page(tmp_path / "a") and f'href="#{name}"' in _page(tmp_path / "a")
+        assert f'"#{name}"' not in plain and f'id="{name}"' not in plain
 
 
 def test_channels_are_a_column(tmp_path: Path) -> None:
