@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from policykd.spine.errors import InputError, brief
+from policykd.spine.files import refuse_device
 from policykd.teachers.jsondata import read_json
 from policykd.teachers.pickledarrays import Budget, as_array, as_state, kind_of
 from policykd.teachers.pickledata import Call, DecodeError, decode
@@ -104,6 +105,7 @@ def read_normalizer(path: Path) -> Statistics | None:
 
     InputError for a missing, damaged or foreign file.
     """
+    refuse_device(path)
     try:
         data = path.read_bytes() if path.stat().st_size <= _MAX_BYTES else None
     except OSError as error:
