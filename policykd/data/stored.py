@@ -7,6 +7,7 @@ that follow from the reader's own spaces. Nothing is executed, and no name in th
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -174,7 +175,8 @@ def open_stored(path: Path) -> Stored:
         kind, number = brief(document.get("kind"), 40), brief(document.get("format"), 40)
         raise InputError(f"{index}: found {kind} of format {number}, expected labelled data of format {_FORMAT}")
     shards = document.get("shards")
-    if not isinstance(shards, list) or not all(map(_is_entry, shards)) or not isinstance(document.get("about"), dict):
+    whole = isinstance(document.get("about"), dict) and type(document.get("complete")) is bool
+    if not whole or not isinstance(shards, list) or not all(map(_is_entry, shards)):
         raise InputError(f"{index}: incomplete; the file was altered, collect the data again")
     return Stored(path, document)
 
@@ -221,8 +223,10 @@ def _is_entry(entry: Any) -> bool:
     def count(name: str) -> bool:
         return type(entry.get(name)) is int and 0 <= entry[name] < 2**40
 
-    whole = isinstance(entry, dict) and all(map(count, ("rows", "episodes", "bytes")))
-    return whole and isinstance(entry.get("sha256"), str) and entry["rows"] > 0
+    if not isinstance(entry, dict) or not all(map(count, ("rows", "episodes", "bytes"))) or not entry["rows"]:
+        return False
+    mean = entry.get("return", "")  # null where no episode ended
+    return isinstance(entry.get("sha256"), str) and (mean is None or (type(mean) is float and math.isfinite(mean)))
 
 
 def _check_values(path: Path, columns: Tensors) -> None:

@@ -48,6 +48,12 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return document
 
 
+def refuse_device(path: Path) -> None:
+    """InputError for a device, also behind a link: reading one may never end."""
+    if path.is_char_device() or path.is_block_device():
+        raise InputError(f"{path}: is a device, expected a file or a folder: copy what it gives into a file")
+
+
 def make_folder(path: Path) -> None:
     """Makes the folder and its parents; InputError when the place cannot be written."""
     try:

@@ -14,6 +14,7 @@ import torch
 from policykd.spine.device import resolve_device
 from policykd.spine.envargs import safe_kwargs
 from policykd.spine.errors import InputError
+from policykd.spine.files import refuse_device
 from policykd.spine.wrappers import Wrappers, from_file
 from policykd.teachers import hub
 from policykd.teachers.assemble import Origin, make_teacher
@@ -131,6 +132,7 @@ def _from_path(request: Request) -> Teacher:
         path.stat()
     except (OSError, ValueError) as error:
         raise InputError(f"{source}: cannot be opened: no such file{_did_you_mean(path)}; expected {_KINDS}") from error
+    refuse_device(path)
     if not path.is_dir():
         _refuse_student(path)
         if path.suffix.lower() == ".onnx":
@@ -158,6 +160,7 @@ def _refuse_student(path: Path) -> None:
 
 def _zip(path: Path, request: Request) -> Teacher:
     """A zip, with the zoo's settings where they lie beside it."""
+    refuse_device(path)
     details = details_of(path)
     if details is not None:
         return _zoo(path, details, request)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from policykd.spine.errors import InputError, brief
+from policykd.spine.files import refuse_device
 from policykd.spine.packing import Leaf
 from policykd.spine.types import TeacherInfo
 from policykd.teachers.jsondata import read_json
@@ -130,6 +131,7 @@ def read_normalizer(path: Path) -> Statistics | None:
 
     InputError for a missing, damaged or foreign file.
     """
+    refuse_device(path)
     try:
         data = path.read_bytes() if path.stat().st_size <= _MAX_BYTES else None
     except OSError as error:

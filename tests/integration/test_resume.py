@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from policykd import api
+from policykd.spine.errors import InputError
 from tests.house.rules import ROOT
 
 DRIVER = ROOT / "tests" / "support" / "killed_run.py"
@@ -58,6 +59,14 @@ def test_killed_and_resumed_gives_the_same_bytes(moment, folder, tmp_path):
     api.resume(out)
     assert (out / "student.safetensors").read_bytes() == _reference(folder, "builtin:cartpole")
     assert not list(out.rglob(".*.tmp")), "a temporary file was left behind"
+
+
+def test_a_run_whose_settings_were_taken_away_is_refused(tmp_path):
+    out = tmp_path / "run"
+    assert _run(out, "latest.json/after") == -signal.SIGKILL
+    (out / "config.yaml").write_text("")
+    with pytest.raises(InputError, match=r"config\.yaml: .* is auto, but this run has begun"):
+        api.resume(out)
 
 
 @pytest.mark.parametrize(("teacher", "moment"), [("builtin:lunarlander", "update"), ("builtin:pendulum", "select")])

@@ -154,12 +154,32 @@ def _resumed(
             "teacher (policykd.resume(folder, teacher=...) for a live model)"
         )
     work.seconds.update(facts["seconds"])
+    _refuse_open(config, folder)
     if config.gate.most_episodes == "auto":  # of a run of version 0.1.0, which did not know this key
         most = max(GATE_MOST, config.gate.least_episodes)
         config = config.model_copy(update={"gate": config.gate.model_copy(update={"most_episodes": most})})
     if config.data.weighting == "auto":  # the same
         config = config.model_copy(update={"data": config.data.model_copy(update={"weighting": "none"})})
     return Session(config, teacher, spec, folder, work, facts)
+
+
+def _refuse_open(config: Config, folder: RunFolder) -> None:
+    """InputError where something is `auto` that was settled when the run began."""
+    r = config.rollout
+    settled = {
+        "student.width": None if config.student.kind == "tree" else config.student.width,
+        "rollout.timesteps": r.timesteps,
+        "rollout.n_envs": r.n_envs,
+        "rollout.n_steps": r.n_steps,
+        "update.n_updates": config.update.n_updates,
+        "loss.q_temperature": config.loss.q_temperature,
+    }
+    for name, value in settled.items():
+        if value == "auto":
+            raise InputError(
+                f"{folder.path / 'config.yaml'}: {name} is auto, but this run has begun with a number; the file was "
+                "altered, start a new run"
+            )
 
 
 def _measured(config: Config, teacher: Teacher, spec: EnvSpec, folder: RunFolder, work: Work) -> Session:

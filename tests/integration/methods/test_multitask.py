@@ -56,6 +56,18 @@ def test_one_student_learns_two_tasks_and_goes_on_where_it_was_stopped(tmp_path:
     assert judged["return"]["mean"] == pytest.approx(document["each"][1]["student"]["return"]["mean"])
 
 
+def test_what_was_asked_allows_no_more_than_the_run_itself(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        api.distill(
+            load_config("methods/multitask", SHORT), out=out, stop=StopsBehind(out / "checkpoints/baseline.json")
+        )
+    asked = out / "asked.yaml"
+    asked.write_text(asked.read_text().replace("trust: false", "trust: true"))
+    with pytest.raises(InputError, match=r"asked\.yaml: trust: true lets the teacher's file run code"):
+        api.resume(out)
+
+
 @pytest.mark.parametrize(
     ("overrides", "reason"),
     [

@@ -95,7 +95,7 @@ def test_vector_classes_tell_their_ends() -> None:
 @pytest.fixture
 def stored(tmp_path: Path) -> Stored:
     made = new_stored(tmp_path, ABOUT, {})
-    made.add(columns_of(gathered()), {"beta": 0.5})
+    made.add(columns_of(gathered()), {"beta": 0.5, "return": None})
     return open_stored(tmp_path)
 
 
@@ -147,6 +147,10 @@ def test_odd_columns_are_refused(stored: Stored, name: str, change: Any, words: 
         stored.read(0, LAYOUT)
 
 
+_HEAD = '"kind": "labelled data", "format": 1, "about": {}'
+_ENTRY = '"rows": 5, "episodes": 1, "bytes": 100, "sha256": "ab"'
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -157,6 +161,9 @@ def test_odd_columns_are_refused(stored: Stored, name: str, change: Any, words: 
         ('{"kind": "labelled data", "format": 1, "about": {}, "shards": [{"rows": -1}]}', "incomplete"),
         ('{"kind": "labelled data", "format": 1, "about": {}, "shards": {"a": 1}}', "incomplete"),
         ("[" * 100_000, "index"),
+        (f'{{{_HEAD}, "complete": "no", "shards": []}}', "incomplete"),
+        (f'{{{_HEAD}, "complete": true, "shards": [{{{_ENTRY}}}]}}', "incomplete"),
+        (f'{{{_HEAD}, "complete": true, "shards": [{{{_ENTRY}, "return": "much"}}]}}', "incomplete"),
     ],
 )
 def test_odd_indices_are_refused_in_one_line(tmp_path: Path, text: str, words: str) -> None:

@@ -89,6 +89,8 @@ def test_missing_and_foreign_files(tmp_path: Path, cartpole: Path) -> None:
     refused(tmp_path / "CartPole-v2.zip", "no such file", "did you mean", "CartPole-v1.zip")
     refused(tmp_path / "no" / "x.zip", "no such file", "nor a folder")
     refused("x" * 5000, "no such file")
+    (tmp_path / "endless.zip").symlink_to("/dev/zero")
+    refused(tmp_path / "endless.zip", "is a device", "expected a file or a folder")
     refused("hf:repo", "expected hf:ORG/REPO")
     refused(3, "teacher is a int", "RL-Zoo folder")
     empty = tmp_path / "empty"
