@@ -59,7 +59,9 @@ def _newest(folder: Path) -> Path:
 
 
 def _result(folder: Path) -> tuple[str, str]:
-    """Parameters and retention of the newest run."""
+    """Parameters and retention of the newest run, where one ended."""
+    if not list(folder.glob("runs/*/result.json")):
+        return "", ""
     result = read_json(_newest(folder) / "result.json")
     assert result is not None
     return f"{result['student']['params']:,}", f"{result['retention']['value']:.3f}"

@@ -80,5 +80,12 @@ def finetune(
 
 def student_among(words: list[str]) -> tuple[str | None, list[str]]:
     """The student, where the first word is one (a path, or no `key.sub=value`), and the other words."""
-    named = bool(words) and ("=" not in words[0] or Path(words[0]).exists())
+    named = bool(words) and ("=" not in words[0] or _exists(words[0]))
     return (words[0], words[1:]) if named else (None, words)
+
+
+def _exists(word: str) -> bool:
+    try:
+        return Path(word).exists()
+    except OSError:  # a setting may be longer than a file's name can be
+        return False

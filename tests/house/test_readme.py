@@ -1,4 +1,4 @@
-"""What README and CONTRIBUTING tell people to type exists."""
+"""What README, CONTRIBUTING and docs/architecture.md tell people to type exists."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib import import_module
 from itertools import pairwise
 
 import pytest
@@ -33,6 +34,14 @@ def _targets() -> set[str]:
 
 def test_the_two_commands_stand_there():
     assert {"make demo", "make test"} <= {" ".join(shlex.split(line, comments=True)) for line in _lines("make")}
+
+
+def test_the_python_interface_is_where_the_architecture_has_it():
+    lines = (ROOT / "docs" / "architecture.md").read_text("utf-8").splitlines()
+    (line,) = (line for line in lines if line.startswith("`policykd/api.py`"))
+    for module, part in zip(("api", "studies"), line.split("`policykd/studies.py`"), strict=True):
+        names = re.findall(r"`(\w+)`", part)
+        assert names and not [name for name in names if not hasattr(import_module(f"policykd.{module}"), name)]
 
 
 @pytest.mark.parametrize("line", _lines("make"))
