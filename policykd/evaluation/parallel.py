@@ -7,7 +7,6 @@ process knows, a policy that cannot be sent), everything is played here.
 
 from __future__ import annotations
 
-import atexit
 import multiprocessing as mp
 import os
 import signal
@@ -21,6 +20,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -214,7 +214,7 @@ def _pool() -> ProcessPoolExecutor | None:
         method = "forkserver" if "forkserver" in mp.get_all_start_methods() else "spawn"
         context = mp.get_context(method)
         _SHARED.append(ProcessPoolExecutor(_helpers(), context, _prepare))
-        atexit.register(dismiss)
+        Finalize(None, dismiss, exitpriority=0)  # atexit's turn comes late in a process that multiprocessing started
     return _SHARED[0]
 
 

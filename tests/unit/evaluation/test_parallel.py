@@ -267,3 +267,26 @@ def test_a_script_without_a_guard_is_not_run_again_and_leaves_nobody_behind(tmp_
     assert float(mean) > 100
     assert done.stderr == ""
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids.split())
+
+
+def test_a_process_of_the_users_own_ends_and_leaves_nobody_behind(tmp_path):
+    """multiprocessing waits for the children of a process that it started, before anything is called at its exit."""
+    (tmp_path / "work.py").write_text("def work():\n" + textwrap.indent(textwrap.dedent(SCRIPT), "    "))
+    main = """
+        import multiprocessing
+        from work import work
+        if __name__ == "__main__":
+            own = multiprocessing.get_context("spawn").Process(target=work)
+            own.start()
+            own.join(45)
+            print(own.exitcode)
+            own.kill()
+    """
+    (tmp_path / "main.py").write_text(textwrap.dedent(main))
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "main.py"], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=90, check=False
+    )
+    _, pids, _, code = done.stdout.splitlines()
+    assert code == "0", done.stderr
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids.split())
