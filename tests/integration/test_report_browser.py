@@ -132,7 +132,18 @@ def test_the_pointer_on_a_row_shows_its_mark(page: Browser) -> None:
 
 def test_every_section_is_there_and_seen(page: Browser) -> None:
     seen = page.run("Array.from(document.querySelectorAll('section'), s => [s.id, s.getBoundingClientRect().height])")
-    names = ["picture", "diagnosis", "table", "robust", "curves", "differences", "sensitivity"]
+    names = [
+        "picture",
+        "diagnosis",
+        "table",
+        "tasks",
+        "steps",
+        "teachers",
+        "robust",
+        "curves",
+        "differences",
+        "sensitivity",
+    ]
     names += ["configuration", "environment", "commands"]
     assert [name for name, height in seen if height > 60] == names
     text = page.run("document.body.innerText")
